@@ -1,0 +1,89 @@
+"""Progress bars of the data stages, and work spread over threads in bounded memory."""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from discern.settings import settings
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def progress(
+    description: str, total: int | None, *, done: int = 0, in_bytes: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; yields the function that moves it on.
+
+    Args:
+        description: what is being done.
+        total: how much there is to do; None where nobody knows.
+        done: how much was done before, by a run that was cut off.
+        in_bytes: true for bytes, false for items.
+    """
+    amount: tuple[ProgressColumn, ...] = (
+        (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    )
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *amount,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(description, total=total, completed=done)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def worker_count() -> int:
+    """Threads to use: the setting, or as many cores as this process may run on."""
+    if settings().threads:
+        return settings().threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], description: str, total: int
+) -> Iterator[Result]:
+    """The results of `function`, in the order of `items`, computed in threads.
+
+    Only a few items per thread are under way at once: `Executor.map` would submit all of them first, which
+    for a million images is a gigabyte of futures. Pillow and hashlib let other threads run while they work.
+    """
+    workers = worker_count()
+    waiting: deque[Future[Result]] = deque()
+    executor = ThreadPoolExecutor(workers)
+    try:
+        with progress(description, total) as advance:
+            for item in items:
+                waiting.append(executor.submit(function, item))
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+                    advance(1)
+            while waiting:
+                yield waiting.popleft().result()
+                advance(1)
+    finally:
+        executor.shutdown(cancel_futures=True)

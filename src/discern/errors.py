@@ -1,0 +1,41 @@
+"""Errors that a user can cause; each names the file or parameter and says what to do.
+
+Stages and the command line print these as one line and exit with `exit_code`; anything else is a bug
+and keeps its traceback.
+"""
+
+
+class DiscernError(Exception):
+    """Base of every error that is the user's to mend."""
+
+    exit_code = 2
+
+
+class ParamsError(DiscernError):
+    """params.yaml says something that cannot be run."""
+
+
+class DataError(DiscernError):
+    """The photographs are missing, broken or cannot be split as asked."""
+
+
+class DownloadError(DataError):
+    """An archive could not be fetched, or is not the one its checksum names."""
+
+
+class ArchiveError(DataError):
+    """An archive cannot be read, or holds members that must not be extracted."""
+
+
+class ModelError(DiscernError):
+    """Weights are missing, damaged or of another architecture."""
+
+
+class DeviceError(DiscernError):
+    """The asked-for device is not there."""
+
+
+class InterruptedStageError(DiscernError):
+    """The stage was stopped by a signal; its checkpoint is saved and the next run goes on from it."""
+
+    exit_code = 130

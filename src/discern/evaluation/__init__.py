@@ -1,0 +1,1 @@
+"""The one evaluation protocol: frozen features in, figures with intervals out."""

@@ -1,0 +1,105 @@
+"""Weights in and out: safetensors beside a JSON of the architecture. Pickle is never read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from discern.data.views import MEAN, STD
+from discern.errors import ModelError
+from discern.models.decoder import ImageDecoder, build_decoder
+from discern.models.encoder import ResNetEncoder, build_encoder
+from discern.params.synthesis import Decoder
+from discern.params.training import Encoder
+
+
+def save_encoder(folder: Path, encoder: ResNetEncoder, params: Encoder, image_size: int) -> None:
+    """Write encoder.safetensors and encoder.json, all that is needed to use the encoder elsewhere."""
+    architecture = {
+        "encoder": params.model_dump(),
+        "dim": encoder.dim,
+        "image_size": image_size,
+        "normalisation": {"mean": MEAN, "std": STD},
+    }
+    save_module(folder, "encoder", encoder, architecture)
+
+
+def load_encoder(folder: Path) -> ResNetEncoder:
+    """The encoder of a folder that `save_encoder` wrote, in eval mode on the CPU.
+
+    Raises:
+        ModelError: a file is missing, damaged or does not fit the architecture beside it.
+    """
+    architecture = read_architecture(folder, "encoder")
+    try:
+        encoder = build_encoder(Encoder.model_validate(architecture["encoder"]), seed=0)
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"{folder / 'encoder.json'}: not an encoder's description: {error}") from error
+    load_module(folder, "encoder", encoder)
+    encoder.eval()
+    return encoder
+
+
+def save_decoder(folder: Path, decoder: ImageDecoder, params: Decoder, dim: int) -> None:
+    """Write decoder.safetensors and decoder.json."""
+    save_module(folder, "decoder", decoder, {"decoder": params.model_dump(), "dim": dim})
+
+
+def load_decoder(folder: Path) -> ImageDecoder:
+    """The decoder of a folder that `save_decoder` wrote, in eval mode on the CPU.
+
+    Raises:
+        ModelError: a file is missing, damaged or does not fit the architecture beside it.
+    """
+    architecture = read_architecture(folder, "decoder")
+    try:
+        decoder = build_decoder(Decoder.model_validate(architecture["decoder"]), architecture["dim"], seed=0)
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"{folder / 'decoder.json'}: not a decoder's description: {error}") from error
+    load_module(folder, "decoder", decoder)
+    decoder.eval()
+    return decoder
+
+
+def save_module(folder: Path, name: str, module: nn.Module, architecture: dict[str, Any]) -> None:
+    """Write NAME.safetensors and NAME.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+    save_file(state, folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps(architecture, indent=2) + "\n", encoding="utf-8")
+
+
+def load_module(folder: Path, name: str, module: nn.Module) -> None:
+    """Fill a module from NAME.safetensors.
+
+    Raises:
+        ModelError: the file is missing, damaged or of another architecture.
+    """
+    path = folder / f"{name}.safetensors"
+    try:
+        module.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it") from error
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: damaged, or of another architecture ({first})") from error
+
+
+def read_architecture(folder: Path, name: str) -> dict[str, Any]:
+    """The content of NAME.json.
+
+    Raises:
+        ModelError: the file is missing or not JSON.
+    """
+    path = folder / f"{name}.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it") from error
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}: not valid JSON ({error})") from error
+    return content

@@ -1,0 +1,135 @@
+"""The whole of params.yaml: one key per stage, and `dataset`, `base` and `arms`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from discern.params.dataset import Dataset
+from discern.params.model import ParamModel
+from discern.params.synthesis import (
+    Control,
+    PairControl,
+    PairTraining,
+    PretrainDecoder,
+    ScoreFeatures,
+    SynthesizePairs,
+)
+from discern.params.training import Base, Baseline, Fraction
+
+ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Arms(ParamModel):
+    """What `discern` is compared with; the two lists are DVC matrix axes."""
+
+    controls: list[ArmName] = Field(min_length=1, description="go on from the base; keys of train_control")
+    baselines: list[ArmName] = Field(min_length=1, description="start anew; keys of train_baseline")
+
+    @property
+    def all(self) -> list[str]:
+        """Every arm, ours first."""
+        return ["discern", *self.controls, *self.baselines]
+
+
+class Validate(ParamModel):
+    """The data gate."""
+
+    max_quarantined: Fraction = Field(description="share of files that may be bad before the stage fails")
+    max_pixels: int = Field(ge=1, description="images with more pixels are quarantined, not decoded")
+    val_fraction: Fraction = Field(description="of train, by label-stratified hash")
+    test_fraction: Fraction = Field(description="cut off where the data set names no test split")
+
+
+class Pack(ParamModel):
+    """Decoded once to a fixed size."""
+
+    image_size: int = Field(ge=16, le=1024, description="side in pixels")
+    resize: Literal["crop", "pad", "squash"] = Field(description="how another aspect ratio becomes square")
+
+
+class Knn(ParamModel):
+    """Weighted nearest-neighbour vote, cosine similarity (Wu et al. 2018)."""
+
+    k: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+
+
+class Probe(ParamModel):
+    """L2-regularised logistic regression on standardised features."""
+
+    strengths: list[float] = Field(min_length=1, description="C of scikit-learn; chosen on val")
+
+
+class Bootstrap(ParamModel):
+    """Resampling of test images for 95 % intervals."""
+
+    samples: int = Field(ge=100)
+    seed: int = Field(ge=0)
+
+
+class Evaluate(ParamModel):
+    """One protocol for every arm."""
+
+    knn: Knn
+    probe: Probe
+    bootstrap: Bootstrap
+
+
+class Report(ParamModel):
+    """What the report shows."""
+
+    control: ArmName = Field(description="arm that every other is compared with, paired by test image")
+    queries: int = Field(ge=1, le=24, description="test images whose neighbours are drawn")
+    neighbours: int = Field(ge=1, le=12)
+    examples: int = Field(ge=1, le=32, description="images in the picture grids")
+
+
+class Params(ParamModel):
+    """params.yaml."""
+
+    dataset: Dataset
+    base: Base
+    arms: Arms
+    validation: Validate = Field(alias="validate")
+    pack: Pack
+    pretrain_decoder: PretrainDecoder
+    score_features: ScoreFeatures
+    synthesize_pairs: SynthesizePairs
+    train_encoder: PairTraining
+    train_control: dict[ArmName, Control]
+    train_baseline: dict[ArmName, Baseline]
+    evaluate: Evaluate
+    report: Report
+
+    @model_validator(mode="after")
+    def _arms_are_described(self) -> Self:
+        for family, names, known in (
+            ("controls", self.arms.controls, self.train_control),
+            ("baselines", self.arms.baselines, self.train_baseline),
+        ):
+            section = "train_control" if family == "controls" else "train_baseline"
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"arms.{family}: '{name}' has no entry in {section} ({', '.join(known)})")
+                if name == "discern":
+                    raise ValueError(f"arms.{family}: 'discern' is always trained; take it out of the list")
+        if len(set(self.arms.all)) < len(self.arms.all):
+            raise ValueError("arms: a name stands twice")
+        if len(set(self.base.seeds)) < len(self.base.seeds):
+            raise ValueError("base.seeds: a seed stands twice")
+        if self.report.control not in self.arms.all:
+            raise ValueError(f"report.control: '{self.report.control}' is not among the arms {self.arms.all}")
+        return self
+
+    @model_validator(mode="after")
+    def _pair_controls_differ_in_dims_only(self) -> Self:
+        for name in self.arms.controls:
+            control = self.train_control[name]
+            if isinstance(control, PairControl) and (
+                control.synthesize_pairs != self.synthesize_pairs or control.train_encoder != self.train_encoder
+            ):
+                raise ValueError(
+                    f"train_control.{name}: its synthesize_pairs and train_encoder must equal the top-level ones,"
+                    " or it controls for something else; set both"
+                )
+        return self

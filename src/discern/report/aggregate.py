@@ -1,0 +1,121 @@
+"""From the evaluations of every arm and seed to the one table.
+
+Outcomes are averaged over seeds image by image before resampling, so intervals and paired differences say
+how much the choice of test images matters; the spread over seeds stands beside them.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from discern.errors import DataError
+from discern.evaluation.bootstrap import Interval, mean_interval, paired_difference
+from discern.params import Params
+from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict
+from discern.workspace import Workspace
+
+DIGITS = 6  # of the written figures: far below any interval, and the same whichever BLAS summed them
+
+Outcomes = dict[str, NDArray[np.float64]]  # column → (N,) outcomes averaged over seeds, NaN where undefined
+
+
+def summarise(params: Params, workspace: Workspace) -> Summary:
+    """Aggregate every arm of `params.arms` over `params.base.seeds`.
+
+    Raises:
+        DataError: an evaluation is missing, or two arms were evaluated on different images.
+    """
+    arms, seeds = params.arms.all, params.base.seeds
+    metrics = {arm: [_metrics(workspace, arm, seed) for seed in seeds] for arm in arms}
+    outcomes = {arm: _outcomes(workspace, arm, seeds) for arm in arms}
+    control = params.report.control
+    samples, resampling_seed = params.evaluate.bootstrap.samples, params.evaluate.bootstrap.seed
+
+    figures: dict[str, dict[str, Figure]] = {arm: {} for arm in arms}
+    for arm in arms:
+        for measure in MEASURES:
+            per_seed = [_value(one, measure) for one in metrics[arm]]
+            values = [value for value in per_seed if value is not None]
+            if len(values) < len(seeds):
+                continue
+            figure: dict[str, Any] = {
+                "mean": _rounded(float(np.mean(values))),
+                "seeds": [_rounded(value) for value in values],
+            }
+            ours = outcomes[arm].get(measure.column or "")
+            theirs = outcomes[control].get(measure.column or "")
+            if ours is not None:
+                bounds = mean_interval(ours, samples, resampling_seed)
+                figure["interval"] = (_rounded(bounds.low), _rounded(bounds.high))
+            elif len(seeds) == 1:
+                figure["interval"] = _own_interval(metrics[arm][0], measure)
+            if ours is not None and theirs is not None and arm != control:
+                figure |= _comparison(ours, theirs, samples, resampling_seed)
+            figures[arm][measure.key] = Figure(**figure)
+    first = metrics[control][0]
+    return Summary(
+        control=control,
+        seeds=list(seeds),
+        images={name: int(count) for name, count in first.get("images", {}).items()},
+        floor={name: _rounded(float(value)) for name, value in first.get("floor", {}).items()},
+        notes=list(dict.fromkeys(note for arm in arms for one in metrics[arm] for note in one.get("notes", []))),
+        arms=figures,
+    )
+
+
+def verdict(difference: Interval) -> Verdict:
+    """What the interval of a difference says; more is better for every measure that is compared."""
+    if not difference.excludes_zero:
+        return "undecided"
+    return "better" if difference.mean > 0 else "worse"
+
+
+def _comparison(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], samples: int, seed: int
+) -> dict[str, Any]:
+    if len(ours) != len(theirs):
+        raise DataError("data/embeddings: arms were evaluated on different test images; `dvc repro` mends it")
+    difference = paired_difference(ours, theirs, samples, seed)
+    return {
+        "difference": _rounded(difference.mean),
+        "difference_interval": (_rounded(difference.low), _rounded(difference.high)),
+        "verdict": verdict(difference),
+    }
+
+
+def _metrics(workspace: Workspace, arm: str, seed: int) -> dict[str, Any]:
+    path = workspace.metrics(arm, seed)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: {arm} is not evaluated for seed {seed}; `dvc repro` does it") from error
+
+
+def _value(metrics: dict[str, Any], measure: Measure) -> float | None:
+    section, name = measure.key.split(".")
+    value = metrics.get(section, {}).get(name)
+    return None if value is None else float(value)
+
+
+def _own_interval(metrics: dict[str, Any], measure: Measure) -> tuple[float, float] | None:
+    """The interval that the evaluation itself gave, where no outcomes were kept."""
+    section, name = measure.key.split(".")
+    low, high = (metrics.get(section, {}).get(f"{name}_{bound}") for bound in ("low", "high"))
+    return None if low is None or high is None else (_rounded(low), _rounded(high))
+
+
+def _outcomes(workspace: Workspace, arm: str, seeds: list[int]) -> Outcomes:
+    frames = [pd.read_parquet(workspace.embeddings(arm, seed) / "outcomes.parquet") for seed in seeds]
+    columns = {m.column for m in MEASURES if m.column and all(m.column in frame for frame in frames)}
+    averaged = {}
+    for column in sorted(columns):
+        stacked = np.stack([frame[column].to_numpy(np.float64, na_value=np.nan) for frame in frames])
+        averaged[column] = stacked.mean(axis=0)  # (N,)
+    return {column: values for column, values in averaged.items() if not np.isnan(values).all()}
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)

@@ -1,0 +1,127 @@
+"""The page's pictures: reconstructions, pairs, heat maps, neighbours and examples, with what they show."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from discern.params import Params
+from discern.report import gallery
+from discern.report.gallery import data_uri
+from discern.report.table import OURS
+from discern.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One embedded picture; `right` is None where nothing is judged."""
+
+    uri: str
+    name: str
+    right: bool | None = None
+
+
+Card = list[Photo]  # pictures that belong together, side by side
+
+
+def reconstructions(workspace: Workspace, seed: int, count: int) -> list[Card]:
+    """Photographs beside what the decoder makes of their features."""
+    return _cards(workspace.base(seed) / "reconstructions.npy", ["photo", "reconstruction"], count)
+
+
+def pairs(workspace: Workspace, seed: int, count: int) -> list[Card]:
+    """Photographs, decoded, and decoded after the non-discriminative features were perturbed."""
+    return _cards(workspace.pairs(seed) / "examples.npy", ["photo", "decoded", "perturbed"], count)
+
+
+def heat_maps(workspace: Workspace, arms: list[str], seed: int, count: int) -> list[Card]:
+    """Where the probe of each arm looks, over the same test images; the parts that matter are outlined."""
+    folders = [workspace.embeddings(arm, seed) for arm in arms]
+    folders = [folder for folder in folders if (folder / "cams.npy").is_file()]
+    if not folders:
+        return []
+    images, index = _packed(workspace, "test")
+    parts_file = workspace.packed("test") / "parts.npy"
+    parts: NDArray[np.bool_] | None = np.load(parts_file, mmap_mode="r") if parts_file.is_file() else None
+    maps = [np.load(folder / "cams.npy") for folder in folders]
+    rows: NDArray[np.int64] = np.load(folders[0] / "cams_rows.npy")
+    cards = []
+    for i in gallery.spread(np.arange(len(rows)), count):
+        photo, part = np.asarray(images[rows[i]]), None if parts is None else np.asarray(parts[rows[i]])
+        card = [Photo(data_uri(photo), _label(index, int(rows[i])) or "photo")]
+        card += [
+            Photo(data_uri(gallery.overlay(photo, heat[i], part)), folder.parent.name)
+            for folder, heat in zip(folders, maps, strict=True)
+        ]
+        cards.append(card)
+    return cards
+
+
+def neighbours(workspace: Workspace, seed: int, queries: int, count: int) -> list[Card]:
+    """Test images, each followed by the test images that our encoder finds most like it.
+
+    The query's `right` says whether the nearest has its class, a neighbour's whether it has itself.
+    """
+    path = workspace.embeddings(OURS, seed) / "outcomes.parquet"
+    if not path.is_file():
+        return []
+    images, index = _packed(workspace, "test")
+    outcomes = pd.read_parquet(path)
+    cards = []
+    for row in gallery.choose_queries(outcomes, queries):
+        label = _label(index, row)
+        card = [Photo(data_uri(np.asarray(images[row])), label or "query")]
+        for other in outcomes["neighbours"].iloc[row][:count]:
+            name = _label(index, int(other))
+            right = None if label is None or name is None else name == label
+            card.append(Photo(data_uri(np.asarray(images[int(other)])), name or "", right))
+        cards.append(card)
+    return cards
+
+
+def examples(workspace: Workspace, count: int) -> Card:
+    """Training images, one of each class as far as `count` allows."""
+    images, index = _packed(workspace, "train")
+    return [
+        Photo(data_uri(np.asarray(images[row])), _label(index, row) or "")
+        for row in gallery.one_per_class(index, count)
+    ]
+
+
+def classes(workspace: Workspace) -> list[str]:
+    """Names of the classes; none without labels."""
+    path = workspace.packed("train").parent / "classes.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+
+
+def pair_grid(params: Params, workspace: Workspace) -> NDArray[np.uint8] | None:
+    """The first seed's example pairs (3, n, S, S, 3), None where none were made."""
+    path = workspace.pairs(params.base.seeds[0]) / "examples.npy"
+    if not path.is_file():
+        return None
+    found: NDArray[np.uint8] = np.load(path)[:, : params.report.examples]
+    return found
+
+
+def _cards(path: Path, names: list[str], count: int) -> list[Card]:
+    """Cards from an array (rows, n, H, W, 3), one picture of each row in a card; none without the file."""
+    if not path.is_file():
+        return []
+    stacked: NDArray[np.uint8] = np.load(path)
+    return [
+        [Photo(data_uri(picture), name) for picture, name in zip(column, names, strict=True)]
+        for column in stacked.swapaxes(0, 1)[:count]
+    ]
+
+
+def _packed(workspace: Workspace, split: str) -> tuple[NDArray[np.uint8], pd.DataFrame]:
+    folder = workspace.packed(split)
+    return np.load(folder / "images.npy", mmap_mode="r"), pd.read_parquet(folder / "index.parquet")
+
+
+def _label(index: pd.DataFrame, row: int) -> str | None:
+    label = index["label"].iloc[row]
+    return None if pd.isna(label) else str(label)

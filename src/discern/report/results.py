@@ -1,0 +1,222 @@
+"""The page's first part: what each arm is, its figures with intervals, and its difference to the control."""
+
+from dataclasses import dataclass, field
+
+from discern.params import Params
+from discern.params.synthesis import Continue
+from discern.params.training import MoCo, RandomInit, SimCLR, Supervised
+from discern.report.summary import BALANCED, LABEL_FREE, LABELLED, Figure, Measure, Summary
+from discern.report.table import OURS, SYMBOLS, number, span
+
+MARGIN = 0.06  # of a bar's axis, left free on both sides
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm as the page names it; `colour` is its number in style.css."""
+
+    name: str
+    colour: int
+    role: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure, its interval, and where both lie on the column's axis in percent of its width."""
+
+    text: str = "–"
+    interval: str = ""
+    note: str = ""
+    point: float | None = None
+    bar: tuple[float, float] | None = None
+    verdict: str = ""
+    symbol: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of arms; `reference` is where each column's thin line stands, in percent of its axis."""
+
+    columns: list[str]
+    rows: list[tuple[Arm, list[Cell]]]
+    reference: list[float | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A large figure with its name and what to know about it."""
+
+    name: str
+    value: str
+    note: str
+    verdict: str = ""
+
+
+def arms(params: Params) -> list[Arm]:
+    """Every arm with what it is, in the order of the tables."""
+    return [
+        Arm(name, i, _role(name, params), _about(name, params)) for i, name in enumerate(params.arms.all)
+    ]
+
+
+def tiles(summary: Summary, described: list[Arm]) -> list[Tile]:
+    """The figures that the verdict rests on; none without labels."""
+    measure = next(iter(summary.shown(LABELLED)), None)
+    if measure is None:
+        return []
+    control = summary.control
+    found = []
+    for arm in dict.fromkeys((OURS, control)):
+        figure = summary.arms[arm].get(measure.key)
+        if figure:
+            note = f"95 % interval {span(measure, figure.interval)}" if figure.interval else ""
+            name = arm if arm == OURS else f"{arm}, the control"
+            found.append(Tile(name, f"{number(measure, figure.mean)} %", note))
+    ours = summary.arms[OURS].get(measure.key)
+    if ours and ours.difference is not None and ours.difference_interval and ours.verdict:
+        value = number(measure, ours.difference, signed=True)
+        bounds = span(measure, ours.difference_interval, signed=True)
+        found.append(Tile("Difference in points", value, f"{bounds}: {ours.verdict}", ours.verdict))
+    untrained = next((arm.name for arm in described if arm.role == "floor"), None)
+    floor = summary.arms[untrained].get(measure.key) if untrained else None
+    majority = summary.floor.get("majority")
+    guess = f"always the largest class: {number(measure, majority)} %" if majority is not None else ""
+    if floor:
+        found.append(Tile("Floor: an untrained encoder", f"{number(measure, floor.mean)} %", guess))
+    elif majority is not None:
+        found.append(Tile("Floor: always the largest class", f"{number(measure, majority)} %", ""))
+    return found
+
+
+def figures(summary: Summary, described: list[Arm], measures: tuple[Measure, ...]) -> Grid | None:
+    """Figures of every arm on the measures that there are; None when there are none."""
+    shown = summary.shown(measures)
+    if not shown:
+        return None
+    axes = {m.key: _axis([f for arm in summary.arms.values() if (f := arm.get(m.key))]) for m in shown}
+    rows = [
+        (arm, [_cell(m, summary.arms[arm.name].get(m.key), axes[m.key]) for m in shown]) for arm in described
+    ]
+    control = summary.arms[summary.control]
+    reference = [
+        _position(control[m.key].mean, axes[m.key]) if m.key in control and control[m.key].interval else None
+        for m in shown
+    ]
+    return Grid([f"{m.title} %" if m.percent else m.title for m in shown], rows, reference)
+
+
+def differences(summary: Summary, described: list[Arm]) -> Grid | None:
+    """Paired differences to the control, in points; None when nothing is compared."""
+    shown = [
+        m
+        for m in summary.shown(LABELLED)
+        if any(arm[m.key].difference is not None for arm in summary.arms.values() if m.key in arm)
+    ]
+    if not shown:
+        return None
+    bounds = [
+        bound
+        for arm in summary.arms.values()
+        for m in shown
+        if m.key in arm
+        for bound in arm[m.key].difference_interval or ()
+    ]
+    # One axis for all columns, zero among its values, so that lengths can be compared across measures.
+    axis = _padded(min(0.0, *bounds), max(0.0, *bounds))
+    rows = [
+        (arm, [_difference(m, summary.arms[arm.name].get(m.key), axis) for m in shown])
+        for arm in described
+        if arm.name != summary.control
+    ]
+    return Grid([m.title for m in shown], rows, [_position(0.0, axis)] * len(shown))
+
+
+def tables(summary: Summary, described: list[Arm]) -> dict[str, Grid | None]:
+    """All tables of the page by name."""
+    return {
+        "labelled": figures(summary, described, (*LABELLED, BALANCED)),
+        "label_free": figures(summary, described, LABEL_FREE),
+        "differences": differences(summary, described),
+    }
+
+
+def _cell(measure: Measure, figure: Figure | None, axis: tuple[float, float]) -> Cell:
+    if figure is None:
+        return Cell()
+    seeds = f"seeds {span(measure, figure.spread)}" if len(figure.seeds) > 1 else ""
+    if figure.interval is None:
+        return Cell(number(measure, figure.mean), note=seeds)
+    low, high = (_position(bound, axis) for bound in figure.interval)
+    return Cell(
+        number(measure, figure.mean),
+        span(measure, figure.interval),
+        seeds,
+        _position(figure.mean, axis),
+        (low, high),
+    )
+
+
+def _difference(measure: Measure, figure: Figure | None, axis: tuple[float, float]) -> Cell:
+    if figure is None or figure.difference is None or not figure.difference_interval or not figure.verdict:
+        return Cell()
+    low, high = (_position(bound, axis) for bound in figure.difference_interval)
+    return Cell(
+        number(measure, figure.difference, signed=True),
+        span(measure, figure.difference_interval, signed=True),
+        point=_position(figure.difference, axis),
+        bar=(low, high),
+        verdict=figure.verdict,
+        symbol=SYMBOLS[figure.verdict],
+    )
+
+
+def _axis(column: list[Figure]) -> tuple[float, float]:
+    bounds = [bound for figure in column for bound in (figure.mean, *(figure.interval or ()))]
+    return _padded(min(bounds), max(bounds))
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    margin = MARGIN * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def _position(value: float, axis: tuple[float, float]) -> float:
+    return round(100 * (value - axis[0]) / (axis[1] - axis[0]), 2)
+
+
+def _role(name: str, params: Params) -> str:
+    if name == OURS:
+        return "ours"
+    if name == params.report.control:
+        return "control"
+    if name in params.arms.baselines and isinstance(params.train_baseline[name], RandomInit):
+        return "floor"
+    return "control" if name in params.arms.controls else "baseline"
+
+
+def _about(name: str, params: Params) -> str:
+    passes = params.base.passes
+    whole = f"from scratch for the whole budget of {passes.pretrain + passes.train} encoder passes per image"
+    if name == OURS:
+        return (
+            f"the base encoder ({passes.pretrain} passes), then {passes.train} passes with synthesized pairs: "
+            "features that do not discriminate are perturbed, decoded into an image, and the encoder learns "
+            "that nothing that matters has changed"
+        )
+    if name in params.arms.controls:
+        control = params.train_control[name]
+        if isinstance(control, Continue):
+            return f"the same base encoder, {passes.train} more passes with the contrastive loss alone: no pairs"
+        if control.dims == "random":
+            return "like discern, but as many features are perturbed at random"
+        return "like discern, but the features that do discriminate are perturbed: this must hurt"
+    match params.train_baseline[name]:
+        case SimCLR():
+            return f"SimCLR {whole}"
+        case MoCo():
+            return f"MoCo v2 {whole}"
+        case Supervised():
+            return f"cross-entropy on the labels, {whole}: the reference that sees them"
+        case _:
+            return "an encoder that was never trained: the floor"

@@ -1,0 +1,128 @@
+"""What the table of arms holds: every figure with its interval and its difference to the control.
+
+`discern.report.aggregate` makes it from the evaluations, metrics/summary.json keeps it, and
+`discern.report.table` and the HTML page draw it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from discern.errors import DataError
+
+Verdict = Literal["better", "worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the table.
+
+    Attributes:
+        key: section and name in metrics/arms/ARM/SEED.json.
+        title: name for people.
+        column: per-image outcome in outcomes.parquet whose mean is the figure, or None where there is none
+            (then there is no interval either).
+        percent: True where the figure is a share, shown times 100.
+    """
+
+    key: str
+    title: str
+    column: str | None = None
+    percent: bool = False
+
+
+LABELLED = (
+    Measure("probe.top1", "Linear probe", "probe_correct", percent=True),
+    Measure("knn.top1", "kNN", "knn_correct", percent=True),
+    Measure("retrieval.rank1", "Retrieval rank-1", "rank1_correct", percent=True),
+    Measure("retrieval.map", "Retrieval mAP", "ap", percent=True),
+    Measure("localisation.energy", "Localisation", "energy", percent=True),
+)
+LABEL_FREE = (
+    Measure("label_free.view_rank1", "View rank-1", percent=True),
+    Measure("label_free.alignment", "Alignment"),
+    Measure("label_free.uniformity", "Uniformity"),
+    Measure("label_free.effective_rank", "Effective rank"),
+    Measure("label_free.std", "Spread (std)"),
+)
+# Needs labels but has no outcome of its own per image.
+BALANCED = Measure("probe.balanced", "Balanced accuracy", percent=True)
+MEASURES = (*LABELLED, BALANCED, *LABEL_FREE)
+
+
+class Figure(BaseModel):
+    """One figure of one arm. Lists keep bounds out of the columns of `dvc exp show`.
+
+    Attributes:
+        mean: over seeds.
+        interval: 95 % bootstrap interval over test images, of outcomes averaged over seeds.
+        seeds: the figure of every seed.
+        difference: arm minus control, paired by test image.
+        difference_interval: its 95 % interval.
+        verdict: whether that interval excludes 0, and on which side.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    seeds: list[float]
+    interval: tuple[float, float] | None = None
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Smallest and largest figure over seeds."""
+        return min(self.seeds), max(self.seeds)
+
+
+class Summary(BaseModel):
+    """metrics/summary.json.
+
+    Attributes:
+        control: the arm that every other is compared with.
+        seeds: seeds that every arm was trained with.
+        images: numbers of images by split, and of classes.
+        floor: accuracies that need no encoder, e.g. of always naming the largest class.
+        notes: what the evaluations had to leave out, and why.
+        arms: figures by arm, then by `Measure.key`; the order is the table's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    control: str
+    seeds: list[int]
+    images: dict[str, int]
+    floor: dict[str, float]
+    notes: list[str]
+    arms: dict[str, dict[str, Figure]]
+
+    @property
+    def labelled(self) -> bool:
+        """True where there are figures that need labels."""
+        return bool(self.shown(LABELLED))
+
+    def shown(self, measures: tuple[Measure, ...]) -> list[Measure]:
+        """Those of the measures that at least one arm has."""
+        return [m for m in measures if any(m.key in figures for figures in self.arms.values())]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON with a newline at the end; equal summaries give equal bytes."""
+        path.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+
+
+def read_summary(path: Path) -> Summary:
+    """Read metrics/summary.json.
+
+    Raises:
+        DataError: it is missing, or not a summary of this version.
+    """
+    try:
+        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no results yet; `dvc repro` (or `make demo`) makes them") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: not a summary of this version; `dvc repro -f report` writes it anew") from error

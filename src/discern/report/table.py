@@ -1,0 +1,195 @@
+"""The summary in words: the verdict, the Markdown table and the table for the terminal."""
+
+from typing import TYPE_CHECKING
+
+from discern.report.summary import LABEL_FREE, LABELLED, Figure, Measure, Summary, Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+OURS = "discern"
+SYMBOLS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "undecided": "≈"}
+
+
+def number(measure: Measure, value: float, *, signed: bool = False) -> str:
+    """A figure as people read it: shares in percent with one decimal, others with three digits."""
+    if measure.percent:
+        text = f"{100 * value:{'+' if signed else ''}.1f}"
+    else:
+        text = f"{value:{'+' if signed else ''}.3g}"
+    return text.replace("-", "−")
+
+
+def span(measure: Measure, interval: tuple[float, float], *, signed: bool = False) -> str:
+    """An interval as people read it."""
+    low, high = (number(measure, bound, signed=signed) for bound in interval)
+    return f"{low} to {high}" if signed else f"{low}–{high}"
+
+
+def headline(summary: Summary) -> str:
+    """The verdict on our arm in one line."""
+    figure, measure = _primary(summary)
+    if figure is None or measure is None:
+        return "No labels: the encoders are trained, but nothing here says which is better"
+    if figure.difference is None or figure.verdict is None:
+        return f"{OURS} reaches {number(measure, figure.mean)} %"
+    points = number(measure, abs(figure.difference))
+    return {
+        "better": f"{OURS} beats its control by {points} points",
+        "worse": f"{OURS} does not beat its control: it is {points} points behind",
+        "undecided": f"{OURS} does not beat its control: the difference could be chance",
+    }[figure.verdict]
+
+
+def explanation(summary: Summary) -> list[str]:
+    """The sentences under the headline: how much, how sure, what else the table says."""
+    figure, measure = _primary(summary)
+    if figure is None or measure is None:
+        return [
+            "The data set has no labels, so probe, kNN and retrieval cannot be computed.",
+            "The label-free figures below show whether an encoder collapsed and how well it recognises two "
+            "views of one image; they do not rank encoders.",
+        ]
+    sentences = [_comparison(summary, figure, measure)]
+    others = [
+        f"{m.title} {number(m, f.difference, signed=True)} ({f.verdict})"
+        for m in summary.shown(LABELLED)
+        if m != measure
+        and (f := summary.arms[OURS].get(m.key)) is not None
+        and f.difference is not None
+    ]
+    if others:
+        sentences.append(f"On the other measures, in points: {'; '.join(others)}.")
+    count = len(summary.seeds)
+    sentences.append(
+        "Only one seed was trained: the intervals cover the choice of test images, not the luck of training."
+        if count == 1
+        else f"Figures are means over {count} seeds; intervals cover the choice of test images."
+    )
+    return sentences
+
+
+def markdown(summary: Summary) -> str:
+    """The table of arms and the paired differences, as Markdown."""
+    lines = [f"**{headline(summary)}.** {' '.join(explanation(summary))}", ""]
+    for group in (LABELLED, LABEL_FREE):
+        measures = summary.shown(group)
+        if measures:
+            lines += _markdown_table(
+                ["arm", *(_heading(m) for m in measures)],
+                [
+                    [_name(arm, summary), *(_cell(m, figures.get(m.key)) for m in measures)]
+                    for arm, figures in summary.arms.items()
+                ],
+            )
+    compared = [m for m in summary.shown(LABELLED) if _compared(summary, m)]
+    if compared:
+        lines += [f"Difference to `{summary.control}`, paired by test image, in points:", ""]
+        lines += _markdown_table(
+            ["arm", *(m.title for m in compared)],
+            [
+                [_name(arm, summary), *(_difference_cell(m, figures.get(m.key)) for m in compared)]
+                for arm, figures in summary.arms.items()
+                if arm != summary.control
+            ],
+        )
+    lines.append(
+        f"95 % intervals from a bootstrap over test images; {len(summary.seeds)} seed(s): "
+        f"{', '.join(map(str, summary.seeds))}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def terminal(summary: Summary) -> "Table":
+    """The table of arms for a terminal of 80 columns: figures over their intervals."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    measures = summary.shown(LABELLED) or summary.shown(LABEL_FREE)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for measure in measures:
+        table.add_column(_heading(measure), justify="right")
+    compared = _compared(summary, measures[0]) if measures else False
+    if compared:
+        table.add_column(f"{measures[0].title.lower()}\nvs {summary.control}", justify="right")
+    for arm, figures in summary.arms.items():
+        cells = [Text(arm, style="bold" if arm == OURS else "")]
+        for measure in measures:
+            figure = figures.get(measure.key)
+            cell = Text(number(measure, figure.mean) if figure else "–")
+            if figure and figure.interval:
+                cell.append(f"\n{span(measure, figure.interval)}", style="dim")
+            cells.append(cell)
+        if compared:
+            cells.append(Text(_difference_cell(measures[0], figures.get(measures[0].key), newline=True)))
+        table.add_row(*cells)
+    return table
+
+
+def _primary(summary: Summary) -> tuple[Figure | None, Measure | None]:
+    """Our figure on the first measure there is: the one that the verdict is about."""
+    for measure in summary.shown(LABELLED):
+        figure = summary.arms[OURS].get(measure.key)
+        if figure is not None:
+            return figure, measure
+    return None, None
+
+
+def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
+    name = measure.title[0].lower() + measure.title[1:] if measure.title != "kNN" else "kNN"
+    if figure.difference is None or figure.difference_interval is None:
+        return f"{OURS} is itself the control; nothing is compared."
+    control = summary.arms[summary.control][measure.key]
+    sentence = (
+        f"{measure.title} accuracy is {number(measure, figure.mean)} % with synthesized pairs and "
+        f"{number(measure, control.mean)} % for {summary.control}, which spends the same number of encoder "
+        f"passes without them: {number(measure, figure.difference, signed=True)} points, 95 % interval "
+        f"{span(measure, figure.difference_interval, signed=True)}."
+    )
+    return {
+        "better": f"{sentence} The interval excludes zero.",
+        "worse": f"{sentence} The interval excludes zero: the pairs hurt here.",
+        "undecided": f"{sentence} The interval holds zero, so no gain is shown in {name} accuracy.",
+    }[figure.verdict or "undecided"]
+
+
+def _compared(summary: Summary, measure: Measure) -> bool:
+    return any(
+        measure.key in figures and figures[measure.key].difference is not None
+        for figures in summary.arms.values()
+    )
+
+
+def _heading(measure: Measure) -> str:
+    return f"{measure.title} %" if measure.percent else measure.title
+
+
+def _name(arm: str, summary: Summary) -> str:
+    if arm == OURS:
+        return f"**{arm}**"
+    return f"{arm} (control)" if arm == summary.control else arm
+
+
+def _cell(measure: Measure, figure: Figure | None) -> str:
+    if figure is None:
+        return "–"
+    text = number(measure, figure.mean)
+    return f"{text} ({span(measure, figure.interval)})" if figure.interval else text
+
+
+def _difference_cell(measure: Measure, figure: Figure | None, *, newline: bool = False) -> str:
+    if figure is None or figure.difference is None or not figure.difference_interval or not figure.verdict:
+        return "–"
+    bounds = span(measure, figure.difference_interval, signed=True)
+    value = number(measure, figure.difference, signed=True)
+    if newline:
+        return f"{value} {figure.verdict}\n{bounds}"
+    return f"{value} ({bounds}) {figure.verdict}"
+
+
+def _markdown_table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of one table and the empty line after it; figures are right-aligned."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)] + [""]

@@ -1,0 +1,68 @@
+"""Where things run: environment variables and `.env`, never params.yaml.
+
+What changes a result is a parameter; what only changes where it is made is a setting. Mixing them would
+make moving to another machine invalidate the cache.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Every tool of the stack phones home unless told not to; set before any of them is imported.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # Without a server running, Prefect starts one of its own, which takes 15-21 s against a limit of 20 s.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+
+
+def silence_telemetry() -> None:
+    """Switch off telemetry of every tool in this process and its children; a value already set stays."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def home() -> Path:
+    """The main checkout: where records and checkpoints live.
+
+    `dvc exp run --temp` and `--queue` work in a folder that is deleted afterwards, but DVC_ROOT still names
+    the main checkout, so nothing that has to outlive the run may go anywhere else.
+    """
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+class Settings(BaseSettings):
+    """Settings of this machine; each is an environment variable with the prefix `DISCERN_`."""
+
+    model_config = SettingsConfigDict(env_prefix="DISCERN_", env_file=".env", extra="ignore")
+
+    tracking_uri: str | None = Field(None, description="MLflow server or database; default mlflow.db here")
+    experiment: str = Field("discern", description="MLflow experiment")
+    tracking: bool = Field(True, description="false: keep no MLflow record")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as this process may use")
+    offline: bool = Field(False, description="never open a connection; archives must lie in data/downloads")
+    progress: str = Field(
+        "auto", pattern=r"^(auto|lines|none)$", description="auto: a bar on a terminal; lines: for log readers"
+    )
+    pipeline: str | None = Field(None, description="id of the pipeline run that started this stage")
+
+    @property
+    def resolved_tracking_uri(self) -> str:
+        """The tracking URI, with the default database under the main checkout."""
+        return self.tracking_uri or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,104 @@
+"""What every contrastive method offers, and the registry that finds it by its parameters' kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from discern.errors import DataError
+from discern.models.encoder import ResNetEncoder
+from discern.params.training import ContrastiveLoss
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One forward pass over two views.
+
+    Attributes:
+        loss: L_C, a scalar.
+        features: y (N, D) of the first view, in the graph.
+        embedding: the first view's normalised embedding (N, dim), for the collapse monitor.
+    """
+
+    loss: Tensor
+    features: Tensor
+    embedding: Tensor
+
+
+class ContrastiveMethod(nn.Module):
+    """An encoder, its heads and a loss between two sides.
+
+    A side is compared with its *target*: another view's features (SimCLR) or a momentum encoder's keys (MoCo).
+    The three parts are apart so that scoring can differentiate `contrast` by the features alone, and pair
+    training can use a synthesized image as the target of a real view.
+
+    Attributes:
+        encoder: f.
+        passes: encoder passes per image and step.
+    """
+
+    passes = 2
+
+    def __init__(self, encoder: ResNetEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def target(self, x: Tensor) -> Tensor:
+        """What images x (N, 3, H, W) are to the other side's loss."""
+        raise NotImplementedError
+
+    def contrast(self, y: Tensor, target: Tensor) -> Tensor:
+        """The loss between features y (N, D) and the target of the other side."""
+        raise NotImplementedError
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Contrast:
+        """L_C of two views, each (N, 3, H, W)."""
+        raise NotImplementedError
+
+    def chance(self, batch_size: int) -> float:
+        """The loss of an encoder that cannot tell the batch's images apart."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Called once after every optimiser step."""
+
+
+Builder = Callable[[Any, ResNetEncoder, int, int], ContrastiveMethod]
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register(kind: str) -> Callable[[Builder], Builder]:
+    """Make a builder `(params, encoder, images, seed) -> method` known under its parameters' kind."""
+
+    def add(builder: Builder) -> Builder:
+        _BUILDERS[kind] = builder
+        return builder
+
+    return add
+
+
+def methods() -> dict[str, Builder]:
+    """Every registered method by kind."""
+    return dict(_BUILDERS)
+
+
+def build_method(params: ContrastiveLoss, encoder: ResNetEncoder, images: int, seed: int) -> ContrastiveMethod:
+    """The method that `params` describes, around `encoder`.
+
+    Args:
+        params: its kind chooses the method.
+        encoder: f; trained in place.
+        images: size of the training set, which bounds a queue.
+        seed: of the heads' weights.
+
+    Raises:
+        DataError: fewer than two images, so that there is nothing to contrast with.
+    """
+    if images < 2:
+        raise DataError(f"a contrastive loss needs at least 2 training images, found {images}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _BUILDERS[params.kind](params, encoder, images, seed)

@@ -1,0 +1,109 @@
+"""MoCo v2: InfoNCE against a queue of keys from a momentum encoder (Chen et al. 2020, arXiv 2003.04297)."""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from lightly.models.modules import MoCoProjectionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from torch import Tensor, nn
+
+from discern.errors import ParamsError
+from discern.models.encoder import ResNetEncoder
+from discern.params.training import MoCo
+from discern.ssl.base import Contrast, ContrastiveMethod, register
+
+
+class MoCoMethod(ContrastiveMethod):
+    """Queries of the first view against keys of the second and a queue of earlier keys.
+
+    Args:
+        params: temperature, the projector's sizes, queue and momentum.
+        encoder: f; the key encoder starts as its copy.
+    """
+
+    queue: Tensor
+    queue_start: Tensor
+
+    def __init__(self, params: MoCo, encoder: ResNetEncoder) -> None:
+        super().__init__(encoder)
+        self.params = params
+        self.projector = MoCoProjectionHead(encoder.dim, params.hidden, params.dim)
+        self.key_encoder = copy.deepcopy(encoder)
+        self.key_projector = copy.deepcopy(self.projector)
+        deactivate_requires_grad(self.key_encoder)
+        deactivate_requires_grad(self.key_projector)
+        self.register_buffer("queue", F.normalize(torch.randn(params.queue, params.dim)))
+        self.register_buffer("queue_start", torch.zeros((), dtype=torch.long))
+        self._new_keys: Tensor | None = None
+
+    @torch.no_grad()
+    def target(self, x: Tensor) -> Tensor:
+        """Normalised keys (N, dim) of x, without gradient."""
+        return _project(self.key_projector, self.key_encoder(x))
+
+    def contrast(self, y: Tensor, target: Tensor) -> Tensor:
+        """InfoNCE of features y (N, D) against their keys `target` (N, dim) and the queue (K, dim)."""
+        return info_nce(_project(self.projector, y), target, self.queue, self.params.temperature)
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Contrast:
+        """InfoNCE of the first view (N, 3, H, W) against the second."""
+        y = self.encoder(x1)  # (N, D)
+        query = _project(self.projector, y)
+        keys = self.target(x2)
+        if self.training:
+            self._new_keys = keys  # queued after the step: a loss must not see its own keys twice
+        loss = info_nce(query, keys, self.queue, self.params.temperature)
+        return Contrast(loss, y, query.detach())
+
+    def chance(self, batch_size: int) -> float:  # noqa: ARG002  # the queue, not the batch, decides
+        """ln(K + 1)."""
+        return math.log(self.params.queue + 1)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the key encoder towards the encoder, and queue this step's keys over the oldest."""
+        update_momentum(self.encoder, self.key_encoder, m=self.params.momentum)
+        update_momentum(self.projector, self.key_projector, m=self.params.momentum)
+        if self._new_keys is None:
+            return
+        keys = self._new_keys[: len(self.queue)]
+        rows = (self.queue_start + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[rows] = keys
+        self.queue_start.copy_((self.queue_start + len(keys)) % len(self.queue))
+        self._new_keys = None
+
+
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of picking the own key among it and the queue (van den Oord et al. 2018).
+
+    Args:
+        query: (N, d), L2-normalised.
+        key: (N, d), L2-normalised; row i belongs to query i.
+        queue: (K, d), L2-normalised negatives.
+        temperature: divides the cosine similarities.
+    """
+    positive = (query * key).sum(1, keepdim=True)  # (N, 1)
+    logits = torch.cat([positive, query @ queue.T], dim=1) / temperature  # (N, 1 + K)
+    return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def _project(projector: nn.Module, y: Tensor) -> Tensor:
+    with torch.autocast(y.device.type, enabled=False):
+        return F.normalize(projector(y.float()))
+
+
+@register("moco")
+def build(params: MoCo, encoder: ResNetEncoder, images: int, seed: int) -> MoCoMethod:  # noqa: ARG001  # registry's signature
+    """MoCo v2 around an encoder.
+
+    Raises:
+        ParamsError: the queue is longer than the training set, so that an image would be its own negative.
+    """
+    if params.queue > images and not params.allow_long_queue:
+        raise ParamsError(
+            f"params.yaml: queue = {params.queue} is longer than the training set ({images} images): every image"
+            " would be its own negative; shorten it, or set allow_long_queue: true"
+        )
+    return MoCoMethod(params, encoder)

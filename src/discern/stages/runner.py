@@ -1,0 +1,118 @@
+"""How every stage runs: arguments, threads, parameters, record, signals, and what its errors look like."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from discern.errors import DiscernError, InterruptedStageError
+from discern.params import load
+from discern.settings import settings, silence_telemetry
+from discern.stages import signals
+from discern.stages.context import Context
+from discern.tracking.record import Recorder
+from discern.workspace import Workspace
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None = None) -> int:
+    """Run one stage in the current folder, as its DVC command does.
+
+    Args:
+        stage: the stage's name in dvc.yaml, without matrix key.
+        run: what it does.
+        argv: `--seed N`, `--arm NAME`; default the process's own.
+
+    Returns:
+        Exit code: 0, the `exit_code` of a DiscernError (told in one line), or 1 after a traceback.
+    """
+    silence_telemetry()
+    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
+    signals.install()
+    seed, arm = _arguments(stage, argv)
+    try:
+        _run(stage, seed, arm, run)
+    except InterruptedStageError as error:
+        _say("stopped; checkpoint saved; run `dvc repro` to go on")
+        return error.exit_code
+    except DiscernError as error:
+        _say(f"ERROR {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("stopped at once")
+        return InterruptedStageError.exit_code
+    except Exception:
+        logging.getLogger(stage).exception("failed")
+        return 1
+    return 0
+
+
+def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context], None]) -> None:
+    _limit_threads()
+    workspace = Workspace(Path.cwd())
+    params = load(Path("params.yaml"))
+    used = used_params(workspace.root / "dvc.yaml", stage, {"seed": str(seed), "arm": str(arm)})
+    plain = params.model_dump(by_alias=True, mode="json")
+    record = Recorder(_stage_id(stage, seed, arm), workspace, plain, used)
+    status = "FAILED"
+    try:
+        run(Context(stage, seed or 0, arm, params, workspace, record))
+        status = "FINISHED"
+    except (InterruptedStageError, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        with signals.deferred():
+            record.finish(status)
+
+
+def used_params(dvc_yaml: Path, stage: str, item: dict[str, str]) -> list[str] | None:
+    """The parameter keys that dvc.yaml lists for a stage, with the matrix item filled in.
+
+    Returns:
+        Dotted keys; None where dvc.yaml does not know the stage.
+    """
+    if not dvc_yaml.is_file():
+        return None
+    stages: dict[str, Any] = YAML(typ="safe", pure=True).load(dvc_yaml.read_text(encoding="utf-8"))["stages"]
+    if stage not in stages:
+        return None
+    names = [name for name in stages[stage].get("params", []) if isinstance(name, str)]
+    return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], name) for name in names]
+
+
+def _arguments(stage: str, argv: list[str] | None) -> tuple[int | None, str | None]:
+    parser = argparse.ArgumentParser(
+        prog=stage, description=f"The stage {stage}; `dvc repro {stage}` runs it."
+    )
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--arm")
+    options = parser.parse_args(argv)
+    return options.seed, options.arm
+
+
+def _stage_id(stage: str, seed: int | None, arm: str | None) -> str:
+    key = "-".join(str(part) for part in (arm, seed) if part is not None)
+    return f"{stage}@{key}" if key else stage
+
+
+def _limit_threads() -> None:
+    """Give OpenMP and BLAS as many threads as this process may use; they read it when they are imported."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = settings().threads or allowed
+    for name in _THREAD_VARIABLES:
+        if settings().threads:
+            os.environ[name] = str(threads)
+        else:
+            os.environ.setdefault(name, str(threads))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"discern: {line}\n")

@@ -1,0 +1,98 @@
+"""Stage score_features: one pass over train → variance and importance of every dimension, and the mask."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from discern.data.packed import PackedSplit
+from discern.data.views import Augment
+from discern.evaluation.features import extract
+from discern.models.weights import load_encoder
+from discern.ssl import ContrastiveMethod
+from discern.stages.context import Context
+from discern.stages.runner import execute
+from discern.stages.training import restore_method
+from discern.synthesis.agreement import agreement
+from discern.synthesis.basis import Basis, fit_basis, save_basis
+from discern.synthesis.overlays import loss_heat_maps
+from discern.synthesis.scoring import importance, loss_gradients, select
+from discern.training.device import autocast, make_deterministic
+from discern.training.loop import load
+from discern.workspace import atomic_dir, atomic_file
+
+HEAT_MAPS = 12
+
+
+def run(ctx: Context) -> None:
+    """Score the base encoder's dimensions."""
+    base, params = ctx.params.base, ctx.params.score_features
+    make_deterministic(base.deterministic)
+    split = PackedSplit.load(ctx.workspace.packed("train"))
+    ctx.record.dataset("train", split.index, split.digest[:36], "training")
+    encoder = load_encoder(ctx.workspace.base(ctx.seed))
+    method = restore_method(ctx.params, ctx.workspace.base(ctx.seed), encoder, len(split.images))
+    method.to(ctx.device).eval()
+
+    y = torch.from_numpy(extract(encoder, split.images, ctx.device, 256, base.precision))  # (N, D)
+    basis = fit_basis(y, params.basis)
+    importances, heat = grad_cam(ctx, method, split, basis)
+    scored = importances if params.mask == "image" else importances.mean(0)
+    mask = select(basis.sigma**2, scored, params)
+
+    table = pd.DataFrame(
+        {
+            "dimension": np.arange(y.shape[1]),
+            "variance": (basis.sigma**2).numpy(),
+            "importance": importances.mean(0).numpy(),
+            "mask": (mask.float().mean(0) >= 0.5).numpy() if mask.ndim == 2 else mask.numpy(),
+        }
+    )
+    figures = {"masked": float(mask.float().mean()), "variance_kept": kept(basis.sigma**2, mask)}
+    figures |= agreement(basis.coefficients(y), table, split)
+    folder = ctx.workspace.scores(ctx.seed)
+    with atomic_dir(folder) as out:
+        table.to_parquet(out / "scores.parquet", index=False)
+        save_basis(out / "basis.safetensors", basis, mask)
+        np.save(out / "heat_maps.npy", heat)
+    with atomic_file(ctx.workspace.stage_metrics("scores", ctx.seed)) as partial:
+        partial.write_text(json.dumps({k: round(v, 6) for k, v in figures.items()}, indent=2) + "\n")
+    ctx.record.metrics(figures)
+    ctx.record.artifact(folder, "scores")
+
+
+def grad_cam(
+    ctx: Context, method: ContrastiveMethod, split: PackedSplit, basis: Basis
+) -> tuple[Tensor, NDArray[np.float32]]:
+    """Importances (N, D) from two random views of every image, and heat maps (n, S, S) of the first few."""
+    base, size, count = ctx.params.base, int(split.images.shape[1]), len(split.images)
+    augment = Augment(base.views, size, ctx.seed, count)
+    importances, heat = [], np.zeros((0, size, size), np.float32)
+    # A loss needs company: batches of equal size, the last one filled up from the front.
+    order = torch.arange(count)
+    for start in range(0, count, base.batch_size):
+        rows = order[start : start + base.batch_size]
+        filled = torch.cat([rows, order[: min(base.batch_size, count) - len(rows)]])
+        images = load(split.images, filled, ctx.device)
+        x1, x2 = (augment(images, filled, 0, view) for view in (0, 1))
+        with autocast(ctx.device, base.precision):
+            y, gradient = loss_gradients(method, x1, x2)
+            if start == 0:
+                positions = method.encoder.feature_map(x1[:1]).shape[2:].numel()
+                heat = loss_heat_maps(method, x1, x2, min(HEAT_MAPS, len(rows)))
+        scores = importance(y.cpu(), gradient.cpu(), basis, positions, ctx.params.score_features.sign)
+        importances.append(scores[: len(rows)])
+    return torch.cat(importances), heat
+
+
+def kept(variance: Tensor, mask: Tensor) -> float:
+    """Share of the variance that stays untouched; for masks of their own, the mean over images."""
+    return float(((variance * ~mask).sum(-1) / variance.sum()).mean())
+
+
+if __name__ == "__main__":
+    sys.exit(execute("score_features", run))

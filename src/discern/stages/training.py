@@ -1,0 +1,165 @@
+"""What the stages that train have in common: inputs, checkpoint key, monitor, curve and record."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from discern.data.packed import PackedSplit
+from discern.errors import DataError
+from discern.evaluation.features import extract
+from discern.evaluation.knn import vote
+from discern.models.encoder import ResNetEncoder
+from discern.models.weights import load_module, save_module
+from discern.params import Params
+from discern.params.model import ParamModel
+from discern.ssl import ContrastiveMethod, build_method
+from discern.stages import signals
+from discern.stages.context import Context
+from discern.training.checkpoint import Checkpoint
+from discern.training.device import make_deterministic
+from discern.training.loop import Row, Run, train
+from discern.training.objectives import Objective
+from discern.training.schedule import plan
+from discern.workspace import atomic_file
+
+CURVE = ("step", "passes", "loss", "chance", "contrastive", "reconstruction", "pair", "cross_entropy",
+         "std", "knn", "lr", "grad_norm")  # fmt: skip
+MONITOR_K, MONITOR_TEMPERATURE = 20, 0.07  # a curve to watch; the protocol's kNN has its own parameters
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one training run starts from.
+
+    Attributes:
+        train: packed training images.
+        val: packed validation images; may be empty.
+        files: other files that decide the result, e.g. base weights; part of the checkpoint's key.
+        params: the parameters that decide the result; part of it too.
+    """
+
+    train: PackedSplit
+    val: PackedSplit
+    files: list[Path]
+    params: list[ParamModel]
+
+    @property
+    def size(self) -> int:
+        """Side of the packed images in pixels."""
+        return int(self.train.images.shape[1])
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the result; the packed index stands for the pixels."""
+        digest = hashlib.sha256(self.train.digest.encode())
+        digest.update(json.dumps([p.model_dump(mode="json") for p in self.params], sort_keys=True).encode())
+        for path in self.files:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def load_inputs(ctx: Context, files: list[Path], params: list[ParamModel]) -> Inputs:
+    """The packed splits and whatever else decides the result.
+
+    Raises:
+        DataError: there are too few training images.
+    """
+    train_split = PackedSplit.load(ctx.workspace.packed("train"))
+    if len(train_split.images) < 2:
+        raise DataError(f"data/packed/train: {len(train_split.images)} images; training needs at least 2")
+    val_split = PackedSplit.load(ctx.workspace.packed("val"))
+    ctx.record.dataset("train", train_split.index, train_split.digest[:36], "training")
+    return Inputs(train_split, val_split, files, params)
+
+
+def fit(
+    ctx: Context, name: str, objective: Objective, budget: int, inputs: Inputs, decoder_lr: float = 1e-4
+) -> Checkpoint:
+    """Train within a budget of encoder passes per image; write the curve and record it.
+
+    Returns:
+        The checkpoint, to be discarded once the stage's outputs are in place.
+    """
+    base = ctx.params.base
+    make_deterministic(base.deterministic)
+    stage_id = f"{ctx.stage}-{name}-{ctx.seed}"
+    checkpoint = Checkpoint(ctx.workspace.work(stage_id, inputs.key))
+
+    def on_row(row: Row, step: int) -> None:
+        ctx.record.metrics({k: v for k, v in row.items() if v is not None and k != "step"}, step)
+
+    run = Run(
+        name=f"{name} (seed {ctx.seed})",
+        images=inputs.train.images,
+        plan=plan(budget, len(inputs.train.images), base.batch_size, objective.passes),
+        base=base,
+        size=inputs.size,
+        seed=ctx.seed,
+        device=ctx.device,
+        checkpoint=checkpoint,
+        on_row=on_row,
+        monitor=knn_monitor(ctx, inputs),
+        stop=signals.stop_requested,
+        decoder_lr=decoder_lr,
+    )
+    with signals.deferred():
+        rows = train(objective, run)
+    write_curve(ctx.workspace.curve(name, ctx.seed), rows)
+    return checkpoint
+
+
+def knn_monitor(ctx: Context, inputs: Inputs) -> Callable[[ResNetEncoder], float | None]:
+    """kNN accuracy on val, to watch training by; None where labels are missing.
+
+    No choice is made by it: the last weights are kept, whatever the curve says.
+    """
+    labelled, watched = inputs.train.labels >= 0, inputs.val.labels >= 0
+    base = ctx.params.base
+
+    def monitor(encoder: ResNetEncoder) -> float | None:
+        if not labelled.any() or not watched.any():
+            return None
+        gallery, queries = (
+            extract(encoder, split.images, ctx.device, 256, base.precision) for split in (inputs.train, inputs.val)
+        )
+        labels = inputs.train.labels[labelled]
+        votes = vote(gallery[labelled], labels, queries[watched], MONITOR_K, MONITOR_TEMPERATURE)
+        return float(np.mean(votes.predictions == inputs.val.labels[watched]))
+
+    return monitor
+
+
+def write_curve(path: Path, rows: list[Row]) -> None:
+    """The training curve as CSV with the same columns for every arm; empty where a term does not exist."""
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            cells = {key: row.get(key) for key in CURVE}
+            writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in cells.items()})
+
+
+def save_head(folder: Path, method: ContrastiveMethod) -> None:
+    """Everything of a method but the encoder (projector, queue, key encoder) as ssl.safetensors."""
+    encoder, method.encoder = method.encoder, torch.nn.Identity()  # type: ignore[assignment]  # put back below
+    try:
+        save_module(folder, "ssl", method, {"method": type(method).__name__})
+    finally:
+        method.encoder = encoder
+
+
+def restore_method(params: Params, folder: Path, encoder: ResNetEncoder, images: int) -> ContrastiveMethod:
+    """The base's method around its encoder, as `save_head` left it."""
+    method = build_method(params.pretrain_decoder.loss, encoder, images, seed=0)
+    method.encoder = torch.nn.Identity()  # type: ignore[assignment]  # its weights have a file of their own
+    try:
+        load_module(folder, "ssl", method)
+    finally:
+        method.encoder = encoder
+    return method

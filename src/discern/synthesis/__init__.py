@@ -1,0 +1,1 @@
+"""What the project exists for: score feature dimensions, perturb those that do not discriminate, decode pairs."""

@@ -1,0 +1,47 @@
+"""Heat maps of what the contrastive loss looks at, drawn by pytorch-grad-cam."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import GradCAM
+from torch import Tensor
+
+from discern.ssl.base import ContrastiveMethod
+
+
+class ContrastiveTarget:
+    """The score of one image for pytorch-grad-cam: minus the batch's loss, as a function of this row only.
+
+    Args:
+        method: L_C.
+        row: which of the batch's images.
+        y: features (N, D) of all first views, constant but for `row`.
+        target: of all second views.
+    """
+
+    def __init__(self, method: ContrastiveMethod, row: int, y: Tensor, target: Tensor) -> None:
+        self.method, self.row, self.y, self.target = method, row, y, target
+
+    def __call__(self, own: Tensor) -> Tensor:
+        """Minus the loss with this row's features (D,) in the graph."""
+        y = torch.cat([self.y[: self.row], own[None], self.y[self.row + 1 :]])
+        return -self.method.contrast(y, self.target)
+
+
+def loss_heat_maps(method: ContrastiveMethod, x1: Tensor, x2: Tensor, count: int) -> NDArray[np.float32]:
+    """Grad-CAM maps (count, S, S) in [0, 1] of the first `count` first views under L_C.
+
+    Args:
+        method: in eval mode.
+        x1: first views (N, 3, S, S).
+        x2: second views (N, 3, S, S).
+        count: images to draw.
+    """
+    with torch.no_grad():
+        y, target = method.encoder(x1).detach(), method.target(x2).detach()
+    targets = [ContrastiveTarget(method, row, y, target) for row in range(count)]
+    with GradCAM(model=method.encoder, target_layers=[method.encoder.layer4[-1]]) as cam:
+        maps: NDArray[np.float32] = cam(input_tensor=x1[:count], targets=targets)
+    # The library leaves a gradient on every parameter.
+    method.zero_grad(set_to_none=True)
+    return maps

@@ -1,0 +1,262 @@
+"""`Recorder`: what a stage tells about itself, sent to MLflow and kept in its run record."""
+
+import getpass
+import json
+import logging
+import math
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from discern.settings import home, settings
+from discern.tracking import provenance, run_record
+from discern.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+FINISH_SECONDS = 120  # a slow server's time to take what is left; a stopped stage gets less
+STOP_SECONDS = 10
+
+
+class Recorder:
+    """Records one executed stage; never fails the stage because MLflow is down.
+
+    Args:
+        stage_id: e.g. `train_encoder@0`; the run's name.
+        workspace: the checkout, for params.yaml and reports/runs.
+        params: every parameter, nested as in params.yaml.
+        used: keys of `params` that this stage uses, dotted (`base.seeds`); None: all.
+        tracking: False: no MLflow; None: as the settings say.
+    """
+
+    def __init__(
+        self,
+        stage_id: str,
+        workspace: Workspace,
+        params: Mapping[str, object] | None = None,
+        used: list[str] | None = None,
+        tracking: bool | None = None,
+    ) -> None:
+        self.stage_id = stage_id
+        self.final: dict[str, float] = {}
+        self._workspace = workspace
+        self._started = datetime.now(UTC)
+        self._clock = time.perf_counter()
+        self._pipeline = provenance.pipeline_id(settings().pipeline)
+        self._params_sha256 = provenance.params_sha256(workspace.params)
+        self._origin = provenance.git_state(workspace.root) | provenance.dvc_state(workspace.root)
+        self._tables = tempfile.TemporaryDirectory(prefix="discern-")
+        self._answer: dict[str, Any] = {}
+        self._writer: subprocess.Popen[str] | None = None
+        if settings().tracking if tracking is None else tracking:
+            self._start(flatten(params or {}), used)
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log figures.
+
+        Args:
+            values: name → value, named as in the stage's JSON or curve.
+            step: training step; None marks final figures, which the run record keeps.
+        """
+        if step is None:
+            self.final.update({name: float(value) for name, value in values.items()})
+        self._send("metrics", points=_points(values, step or 0))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Copy a file or a folder to the run.
+
+        Args:
+            path: must stay in place until the stage ends: it is copied in the background.
+            folder: where among the run's artifacts; default its top.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        self._send_artifact(path, folder, of_pipeline=False)
+
+    def dataset(self, name: str, frame: "pd.DataFrame", digest: str, context: str = "training") -> None:
+        """Log the images that the stage used, as a table with one row each.
+
+        Args:
+            name: e.g. `packed-train`.
+            frame: manifest or index.
+            digest: checksum of the data, at most 36 characters (a DVC `<md5>.dir` just fits).
+            context: `training`, `validation` or `test`.
+        """
+        if len(digest) > 36:
+            raise ValueError(f"digest of {len(digest)} characters; MLflow takes 36")
+        if self._writer:
+            table = Path(self._tables.name) / f"{name}-{context}.parquet"
+            frame.to_parquet(table)
+            self._send("dataset", table=str(table), name=name, digest=digest, context=context)
+
+    def pipeline_artifact(self, path: Path, folder: str = "") -> None:
+        """Copy a file or a folder to the run of the whole pipeline, e.g. the table of arms."""
+        self._send_artifact(path, folder, of_pipeline=True)
+
+    def pipeline_metrics(self, values: Mapping[str, float]) -> None:
+        """Log figures of the whole pipeline, by which MLflow can compare pipelines."""
+        self._send("pipeline_metrics", points=_points(values, 0))
+
+    def finish(self, status: str) -> None:
+        """End the run; with status FINISHED also write the run record.
+
+        Args:
+            status: FINISHED, FAILED or KILLED, as MLflow calls them.
+        """
+        seconds = time.perf_counter() - self._clock
+        # ru_maxrss is in KiB on Linux and in bytes on macOS.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**20 if sys.platform == "darwin" else 2**10
+        )
+        device = provenance.device_name()
+        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        records = run_record.load_all(self._workspace)
+        self._send(
+            "finish",
+            status=status,
+            tags={
+                "device": device,
+                "seconds": f"{seconds:.1f}",
+                "threads": str(threads),
+                "peak_mb": f"{peak:.0f}",
+            },
+            reused=run_record.reused([r for r in records if r.stage != self.stage_id], self._pipeline),
+        )
+        self._close(FINISH_SECONDS if status == "FINISHED" else STOP_SECONDS)
+        self._tables.cleanup()
+        if status != "FINISHED":
+            return
+        run_record.RunRecord(
+            stage=self.stage_id,
+            pipeline=self._pipeline,
+            run_id=self._answer.get("run_id"),
+            parent_run_id=self._answer.get("parent_run_id"),
+            experiment=settings().experiment,
+            tracking=self._tracking_state(),
+            tracking_host=_host(settings().resolved_tracking_uri),
+            provenance=self._origin,
+            params_sha256=self._params_sha256,
+            host=socket.gethostname(),
+            device=device,
+            threads=threads,
+            versions=provenance.library_versions(),
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(seconds, 3),
+            peak_memory_mb=round(peak, 1),
+            metrics=self.final,
+        ).save(self._workspace.run_record(self.stage_id))
+
+    def _start(self, params: dict[str, str], used: list[str] | None) -> None:
+        # One thread: its OpenMP pool must not compete with the stage's.
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "discern.tracking.writer"]
+        pipe = subprocess.PIPE
+        self._writer = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, bufsize=1)
+        tags = {
+            **self._origin,
+            "host": socket.gethostname(),
+            "params.sha256": self._params_sha256 or "",
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": f"dvc repro {self.stage_id}",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.git.commit": self._origin.get("git.commit", ""),
+        }
+        target = {
+            "uri": settings().resolved_tracking_uri,
+            "experiment": settings().experiment,
+            "home": str(home()),
+            "pipeline": self._pipeline,
+            "stage": self.stage_id,
+            "parent_name": provenance.pipeline_name(self._origin),
+            "started": int(self._started.timestamp() * 1000),
+            "tags": tags,
+        }
+        chosen = {k: v for k, v in params.items() if used is None or _is_used(k, used)}
+        self._send("open", target=target, params=chosen, all_params=params)
+        if self._workspace.params.is_file():
+            self._send("text", text=self._workspace.params.read_text(encoding="utf-8"), name="params.yaml")
+        versions = json.dumps(provenance.library_versions(), indent=2)
+        self._send("text", text=versions, name="environment.json")
+
+    def _send_artifact(self, path: Path, folder: str, of_pipeline: bool) -> None:
+        if not path.exists():
+            raise FileNotFoundError(path)
+        self._send("artifact", path=str(path.resolve()), folder=folder, of_pipeline=of_pipeline)
+
+    def _send(self, kind: str, **content: object) -> None:
+        if self._writer and self._writer.stdin:
+            try:
+                self._writer.stdin.write(json.dumps({"kind": kind, **content}) + "\n")
+            except OSError:  # the writer is gone; it cannot say why itself
+                self._lose("the writer process ended early")
+
+    def _close(self, seconds: float) -> None:
+        if not self._writer:
+            return
+        try:
+            answer, _ = self._writer.communicate(timeout=seconds)
+            self._answer = json.loads(answer)
+        except subprocess.TimeoutExpired:
+            self._writer.kill()
+            self._lose(f"MLflow took more than {seconds} s")
+        except (OSError, ValueError):
+            self._lose("the writer process ended early")
+
+    def _lose(self, why: str) -> None:
+        if self._writer:
+            log.warning("MLflow keeps no record of this stage: %s", why)
+            with suppress(OSError):
+                self._writer.communicate(timeout=1)
+        self._writer = None
+        self._answer = {"error": why}
+
+    def _tracking_state(self) -> str:
+        if not self._answer:
+            return "off"
+        error = self._answer.get("error")
+        return f"failed: {error}" if error else "recorded"
+
+
+def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as `train_encoder.pair_weight` → text, the names of `dvc params diff`."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _is_used(key: str, used: list[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in used)
+
+
+def _points(values: Mapping[str, float], step: int) -> list[tuple[str, float, int, int]]:
+    now = int(time.time() * 1000)
+    return [(name, _finite(float(value)), now, step) for name, value in values.items()]
+
+
+def _finite(value: float) -> float:
+    """MLflow's database stores no infinity; the largest double stands for it."""
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
+
+
+def _host(uri: str) -> str:
+    """The server's name, or the kind of local store; never user, password or path."""
+    parts = urlsplit(uri)
+    return parts.hostname or parts.scheme

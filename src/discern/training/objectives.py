@@ -1,0 +1,203 @@
+"""What a training step minimises: the contrastive loss alone, with reconstruction, with pairs, or labels."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from discern.data.views import Augment, normalise
+from discern.models.decoder import ImageDecoder
+from discern.models.encoder import ResNetEncoder
+from discern.params.synthesis import PairTraining
+from discern.ssl.base import ContrastiveMethod
+from discern.training.pair_sources import PairSource, frozen_statistics
+from discern.training.schedule import linear_rise
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one step.
+
+    Attributes:
+        images: uint8 (N, 3, H, W) on the device.
+        index: image numbers (N,).
+        epoch: decides, with the number, an image's views.
+        step: of all `steps`.
+        steps: length of the run.
+    """
+
+    images: Tensor
+    index: Tensor
+    epoch: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A step's losses.
+
+    Attributes:
+        loss: the sum that is minimised.
+        parts: its unweighted terms by name.
+        embedding: normalised embedding (N, d) for the collapse monitor.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    embedding: Tensor
+
+
+class Objective(nn.Module):
+    """One way to train an encoder.
+
+    Attributes:
+        encoder: f, what is kept in the end.
+        passes: encoder passes per image and step.
+        decoder: trained by an optimiser of its own where there is one.
+    """
+
+    encoder: ResNetEncoder
+    passes: int
+    decoder: ImageDecoder | None
+
+    def forward(self, batch: Batch, augment: Augment) -> Terms:
+        """The losses of one batch."""
+        raise NotImplementedError
+
+    def chance(self, batch_size: int) -> float | None:
+        """The loss of knowing nothing, where it is known."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Called once after every optimiser step."""
+
+
+class ContrastiveObjective(Objective):
+    """L_C + alpha L_R; with no decoder, L_C alone (the baselines and the control `continue`).
+
+    Args:
+        method: L_C.
+        decoder: d, or None.
+        reconstruction_weight: alpha.
+        detach: keep the reconstruction loss from the encoder.
+    """
+
+    def __init__(
+        self,
+        method: ContrastiveMethod,
+        decoder: ImageDecoder | None = None,
+        reconstruction_weight: float = 0.0,
+        detach: bool = False,
+    ) -> None:
+        super().__init__()
+        self.method, self.encoder, self.decoder = method, method.encoder, decoder
+        self.passes = method.passes
+        self.reconstruction_weight, self.detach = reconstruction_weight, detach
+
+    def forward(self, batch: Batch, augment: Augment) -> Terms:
+        """Two views; the first is also reconstructed."""
+        x1, x2 = (augment(batch.images, batch.index, batch.epoch, view) for view in (0, 1))
+        contrast = self.method(x1, x2)
+        parts, loss = {"contrastive": contrast.loss}, contrast.loss
+        if self.decoder is not None and self.reconstruction_weight > 0:
+            y = contrast.features.detach() if self.detach else contrast.features
+            parts["reconstruction"] = reconstruction_loss(self.decoder, y, x1)
+            loss = loss + self.reconstruction_weight * parts["reconstruction"]
+        return Terms(loss, parts, contrast.embedding)
+
+    def chance(self, batch_size: int) -> float:
+        """Chance level of L_C."""
+        return self.method.chance(batch_size)
+
+    def after_step(self) -> None:
+        """Momentum encoders and queues."""
+        self.method.after_step()
+
+
+class PairObjective(ContrastiveObjective):
+    """L_C + alpha L_R + nu L_Cp: also invariant across each synthesized pair.
+
+    Args:
+        method: L_C and L_Cp.
+        decoder: d; only trained when alpha is above zero.
+        source: where synthesized images come from.
+        params: nu, alpha and the kind of pair.
+        size: side of a view in pixels.
+    """
+
+    def __init__(
+        self, method: ContrastiveMethod, decoder: ImageDecoder, source: PairSource, params: PairTraining, size: int
+    ) -> None:
+        super().__init__(method, decoder if params.reconstruction_weight > 0 else None, params.reconstruction_weight)
+        self.source, self.params, self.size = source, params, size
+        # A synthesized image counts as a pass; without the pair loss none is made.
+        self.passes += {"real": 1, "reconstructed": 2}[params.pair] if params.pair_weight > 0 else 0
+
+    def forward(self, batch: Batch, augment: Augment) -> Terms:
+        """Two views, and a synthesized image for every image."""
+        if self.params.pair_weight == 0:
+            return super().forward(batch, augment)
+        x1, x2 = (augment(batch.images, batch.index, batch.epoch, view) for view in (0, 1))
+        contrast = self.method(x1, x2)
+        parts, loss = {"contrastive": contrast.loss}, contrast.loss
+        if self.decoder is not None:
+            parts["reconstruction"] = reconstruction_loss(self.decoder, contrast.features, x1)
+            loss = loss + self.reconstruction_weight * parts["reconstruction"]
+        original, perturbed = self.source(batch.index, contrast.features.detach(), batch.epoch, batch.step)
+        with frozen_statistics(self.method, self.params.batch_norm == "separate"):
+            if self.params.pair == "real":
+                anchor = contrast.features
+            else:
+                anchor = self.encoder(self._view(original, batch, augment, 2))
+            target = self.method.target(self._view(perturbed, batch, augment, 3))
+        parts["pair"] = self.method.contrast(anchor, target)
+        weight = self.params.pair_weight * linear_rise(batch.step, batch.steps, self.params.warmup)
+        return Terms(loss + weight * parts["pair"], parts, contrast.embedding)
+
+    def _view(self, images: Tensor, batch: Batch, augment: Augment, view: int) -> Tensor:
+        """Synthesized images (N, 3, R, R) as normalised views (N, 3, size, size)."""
+        if self.params.augment:
+            return augment(images, batch.index, batch.epoch, view)
+        return F.interpolate(normalise(images), size=self.size, mode="bilinear", antialias=True)
+
+
+class SupervisedObjective(Objective):
+    """Cross-entropy on one view: the reference that sees the labels.
+
+    Args:
+        encoder: f.
+        labels: label numbers of all training images (images,).
+        classes: number of classes.
+        label_smoothing: as in torch's cross-entropy.
+    """
+
+    labels: Tensor
+
+    def __init__(self, encoder: ResNetEncoder, labels: Tensor, classes: int, label_smoothing: float) -> None:
+        super().__init__()
+        self.encoder, self.classes, self.label_smoothing = encoder, classes, label_smoothing
+        self.decoder = None
+        self.head = nn.Linear(encoder.dim, classes)
+        self.register_buffer("labels", labels, persistent=False)
+        self.passes = 1
+
+    def forward(self, batch: Batch, augment: Augment) -> Terms:
+        """One view of every image."""
+        y = self.encoder(augment(batch.images, batch.index, batch.epoch, 0))
+        logits = self.head(y).float()
+        labels = self.labels[batch.index.to(self.labels.device)]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return Terms(loss, {"cross_entropy": loss}, F.normalize(y.detach()))
+
+    def chance(self, batch_size: int) -> float:  # noqa: ARG002  # the classes, not the batch, decide
+        """ln(classes)."""
+        return float(torch.log(torch.tensor(float(self.classes))))
+
+
+def reconstruction_loss(decoder: ImageDecoder, y: Tensor, x: Tensor) -> Tensor:
+    """L_R: mean squared error between d(y) and the normalised view x at the decoder's resolution."""
+    size = decoder.resolution
+    target = F.interpolate(x, size=size, mode="bilinear", antialias=True) if x.shape[-1] != size else x
+    return F.mse_loss(decoder(y), target)
