@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as this process may use")
     offline: bool = Field(False, description="never open a connection; archives must lie in data/downloads")
     progress: str = Field(
-        "auto", pattern=r"^(auto|lines|none)$", description="auto: a bar on a terminal; lines: for log readers"
+        "auto",
+        pattern=r"^(auto|lines|none)$",
+        description="auto: a bar on a terminal; lines: for log readers",
     )
     pipeline: str | None = Field(None, description="id of the pipeline run that started this stage")
 

@@ -1,6 +1,5 @@
 """Where every file of the pipeline lies, and how outputs come into being whole or not at all."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +125,6 @@ def atomic_file(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
-        os.replace(partial, final)
+        partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)

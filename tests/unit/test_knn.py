@@ -6,14 +6,10 @@ from discern.evaluation import features as features_module
 from discern.evaluation.knn import vote
 
 
-def reference(
-    train: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int, temperature: float
-) -> list[int]:
+def reference(train: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int, temperature: float) -> list[int]:
     predictions = []
     for query in queries:
-        similarity = [
-            float(np.dot(query, row) / np.linalg.norm(query) / np.linalg.norm(row)) for row in train
-        ]
+        similarity = [float(np.dot(query, row) / np.linalg.norm(query) / np.linalg.norm(row)) for row in train]
         nearest = sorted(range(len(train)), key=lambda i: -similarity[i])[:k]
         votes: dict[int, float] = {}
         for i in nearest:

@@ -13,7 +13,8 @@ def reference(features: np.ndarray, labels: np.ndarray) -> tuple[list[float], li
         others = sorted((i for i in range(len(unit)) if i != q), key=lambda i: -float(unit[q] @ unit[i]))
         right = [bool(labels[i] == labels[q]) for i in others]
         if not any(right):
-            rank1.append(np.nan), rank5.append(np.nan), ap.append(np.nan)
+            for outcome in (rank1, rank5, ap):
+                outcome.append(np.nan)
             continue
         rank1.append(float(right[0]))
         rank5.append(float(any(right[:5])))

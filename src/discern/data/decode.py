@@ -1,4 +1,4 @@
-"""From an encoded file, of any origin, to an RGB picture: the one decoder, for the data gate and for packing."""
+"""From an encoded file, of any origin, to an RGB picture: the one decoder, of the data gate and of packing."""
 
 import io
 import threading
@@ -95,11 +95,11 @@ def _to_rgb(image: Image.Image, max_pixels: int, draft: int | None) -> Decoded:
         return Decoded(rgb if turn is None else rgb.transpose(turn), mode, file_format)
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_ORIENTATION_TAG)
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF in a picture that decodes: taken as upright
-        return None
+        return 1
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -42,7 +42,7 @@ def cached_path(url: str, sha256: str, downloads: Path) -> Path:
 def fetch(
     addresses: list[str], sha256: str, downloads: Path, *, offline: bool = False, backoff: float = 1.0
 ) -> Path:
-    """The archive with this checksum, from the folder of downloads or else from the first address that has it.
+    """The archive with this checksum, from the folder of downloads or else the first address that has it.
 
     Args:
         addresses: http(s) addresses, tried in order; the first also names the file.
@@ -52,7 +52,8 @@ def fetch(
         backoff: seconds before the second try of one address; doubled for each further one.
 
     Raises:
-        DownloadError: no address gave the archive with that checksum, or it is not there and `offline` is set.
+        DownloadError: no address gave the archive with that checksum, or `offline` is set and it is
+            not there.
     """
     final = cached_path(addresses[0], sha256, downloads)
     if _verified(final, sha256):
@@ -144,9 +145,11 @@ def _continue(address: str, part: Path) -> None:
             raise ConnectionError(f"asked for byte {have}, got byte {start}")
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        with part.open("ab" if start else "wb") as file:
-            with progress(part.name.removesuffix(".part"), total, done=start, in_bytes=True) as advance:
-                _copy(response, file, advance)
+        with (
+            part.open("ab" if start else "wb") as file,
+            progress(part.name.removesuffix(".part"), total, done=start, in_bytes=True) as advance,
+        ):
+            _copy(response, file, advance)
     if total is not None and _length(part) < total:
         raise ConnectionError(f"cut off at {_length(part)} of {total} bytes")
 

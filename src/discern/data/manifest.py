@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from discern.data.decode import UndecodableError, decode
-from discern.data.extract import MAX_MEMBER_BYTES
+from discern.data.extract import MAX_MEMBER_BYTES, forget_members
 from discern.data.progress import map_in_threads
 from discern.errors import DataError
 
@@ -71,7 +71,7 @@ def byte_ranges(path: Path) -> pd.DataFrame:
     with tarfile.open(path, "r:") as tar:
         while (info := tar.next()) is not None:
             rows.append((info.name, info.offset_data, info.size))
-            tar.members = []  # tarfile would keep 1.5 kB for every member
+            forget_members(tar)
     return pd.DataFrame(rows, columns=["path", "offset", "size"])
 
 
@@ -92,7 +92,7 @@ def build(images_tar: Path, listing: pd.DataFrame, max_pixels: int) -> pd.DataFr
     ranges = byte_ranges(images_tar)
     files = listing.merge(ranges, on="path", how="left", validate="one_to_one")
     if len(ranges) != len(listing) or files["offset"].isna().any():
-        raise DataError(f"{images_tar.parent}: images.tar and listing.parquet differ; run dvc repro -f download")
+        raise DataError(f"{images_tar.parent}: images.tar and listing.parquet differ; dvc repro -f download")
     files = files.astype({"offset": "int64", "size": "int64"})
     with ImageTar(images_tar) as tar:
         inspected = map_in_threads(
@@ -102,7 +102,7 @@ def build(images_tar: Path, listing: pd.DataFrame, max_pixels: int) -> pd.DataFr
             len(files),
         )
         found = pd.DataFrame([asdict(one) for one in inspected])
-    files = pd.concat([files, found], axis=1)
+    files = pd.concat([files, found.astype({"reason": "object"})], axis=1)
     files["bytes"] = files["size"]
     files["decodable"] = files["reason"].isna()
     return files

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,29 +31,39 @@ Result = TypeVar("Result")
 def progress(
     description: str, total: int | None, *, done: int = 0, in_bytes: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; yields the function that moves it on.
+    """A bar on a terminal, lines where `settings().progress` asks for them, nothing otherwise.
 
     Args:
         description: what is being done.
         total: how much there is to do; None where nobody knows.
         done: how much was done before, by a run that was cut off.
         in_bytes: true for bytes, false for items.
+
+    Yields:
+        The function that moves it on by an amount.
     """
-    amount: tuple[ProgressColumn, ...] = (
-        (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
-    )
+    amount: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    if in_bytes:
+        amount = (DownloadColumn(), TransferSpeedColumn())
+    mode = settings().progress
     bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *amount,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    )
+        TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn(),
+        console=Console(stderr=True), disable=mode != "auto" or not sys.stderr.isatty(), transient=True,
+    )  # fmt: skip
+    task = bar.add_task(description, total=total, completed=done)
+    printed = 0.0
+
+    def advance(amount: int) -> None:
+        nonlocal printed
+        bar.advance(task, amount)
+        completed = bar.tasks[task].completed
+        if mode == "lines" and total and (time.monotonic() - printed > 1 or completed >= total):
+            printed = time.monotonic()
+            sys.stderr.write(f"progress {completed / total:.3f} {description}\n")
+            sys.stderr.flush()
+
     with bar:
-        task = bar.add_task(description, total=total, completed=done)
-        yield lambda amount: bar.advance(task, amount)
+        yield advance
 
 
 def worker_count() -> int:

@@ -1,16 +1,31 @@
 """Which image trains, which chooses and which judges: given splits are kept, missing ones are cut.
 
 An image's side follows from the hash of its content alone. So exact copies land together, the split does not
-depend on names or order, and images that are added later move none of those that were there: what was tested
-on once is never trained on.
+depend on names or order, and images that are added later move none of those that were there (but for the one
+that a class too small to get any by its share was given): what was tested on once is never trained on.
 """
 
 import hashlib
-from collections.abc import Iterable
 
 import pandas as pd
 
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
+
+
+def settle(files: pd.DataFrame, val_fraction: float, test_fraction: float) -> pd.DataFrame:
+    """The manifest of all files with the final split of every good one, and copies across splits ruled out.
+
+    Args:
+        files: columns path, label, split (given or missing), sha256 and reason (missing for good files).
+        val_fraction: see `assign`.
+        test_fraction: see `assign`.
+    """
+    files = files.copy()
+    good = files["reason"].isna()
+    files["reason"] = files["reason"].fillna(leaked(files[good]))
+    good = files["reason"].isna()
+    files.loc[good, "split"] = assign(files[good], val_fraction, test_fraction)
+    return files
 
 
 def leaked(files: pd.DataFrame) -> pd.Series:
@@ -24,9 +39,10 @@ def leaked(files: pd.DataFrame) -> pd.Series:
     """
     reasons = pd.Series(index=files.index, dtype="object")
     for kept, others in ((TEST, (TRAIN, VAL)), (VAL, (TRAIN,))):
-        original = files[files["split"] == kept].drop_duplicates("sha256").set_index("sha256")["path"]
-        copies = files["split"].isin(others) & files["sha256"].isin(original.index) & reasons.isna()
-        reasons[copies] = f"the same file as the {kept} image " + files["sha256"].map(original)[copies]
+        originals = files[files["split"] == kept].drop_duplicates("sha256").set_index("sha256")["path"].to_dict()
+        copies = files["split"].isin(others) & files["sha256"].isin(originals.keys()) & reasons.isna()
+        for row, content in files.loc[copies, "sha256"].items():
+            reasons[row] = f"the same file as the {kept} image {originals[content]}"
     return reasons
 
 
@@ -43,33 +59,28 @@ def assign(images: pd.DataFrame, val_fraction: float, test_fraction: float) -> p
         test_fraction: share of all, in [0, 1].
     """
     given = images["split"]
-    side = {}
+    side: dict[str, str] = {}
     for split in (VAL, TEST):
         side |= dict.fromkeys(images.loc[given == split, "sha256"], split)
     pool = images[~given.isin((VAL, TEST)) & ~images["sha256"].isin(side.keys())]
     cut_test = 0.0 if (given == TEST).any() else test_fraction
     cut_val = 0.0 if (given == VAL).any() else val_fraction
     for _, group in pool.groupby(pool["label"].fillna(""), sort=True):
-        contents = sorted(set(group["sha256"]) - side.keys())
-        test = _cut(contents, TEST, cut_test, spare=2 if cut_val else 1)
-        val = _cut(sorted(set(contents) - test), VAL, cut_val, spare=1 if len(contents) > 2 else 2)
+        contents = set(group["sha256"]) - side.keys()
+        every_split = len(contents) >= 3
+        test = _cut(contents, TEST, cut_test, leave=2 if every_split and cut_val else 1)
+        val = _cut(contents - test, VAL, cut_val, leave=1) if every_split else set()
         side |= dict.fromkeys(test, TEST) | dict.fromkeys(val, VAL)
     return images["sha256"].map(side).fillna(TRAIN).where(~given.isin((VAL, TEST)), given)
 
 
-def _cut(contents: list[str], name: str, fraction: float, spare: int) -> set[str]:
-    """About `fraction` of `contents`: at least one, and `spare` are left over where there are enough."""
+def _cut(contents: set[str], name: str, fraction: float, leave: int) -> set[str]:
+    """About `fraction` of `contents`, at least one, but never so many that fewer than `leave` remain."""
     if fraction == 0:
         return set()
     order = sorted(contents, key=lambda content: _uniform(name, content))
-    cut = {content for content in order if _uniform(name, content) < fraction}
-    most = max(0, len(order) - spare)
-    return set(_first(cut or order[:1], order, most))
-
-
-def _first(chosen: Iterable[str], order: list[str], most: int) -> list[str]:
-    chosen = set(chosen)
-    return [content for content in order if content in chosen][:most]
+    below = sum(_uniform(name, content) < fraction for content in order)
+    return set(order[: max(0, min(max(below, 1), len(order) - leave))])
 
 
 def _uniform(name: str, content: str) -> float:

@@ -104,9 +104,7 @@ def localise(
     return Localisation(energy, area, int(excluded.sum()))
 
 
-def energy_inside(
-    cams: npt.NDArray[np.floating[Any]], masks: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
+def energy_inside(cams: npt.NDArray[np.floating[Any]], masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Share (N,) of each map (N,S,S) inside its mask (N,S,S); NaN where either is empty."""
     total = cams.sum(axis=(1, 2), dtype=np.float64)
     inside = (cams * masks).sum(axis=(1, 2), dtype=np.float64)

@@ -82,9 +82,7 @@ def fit(
     notes: list[str] = []
     if not len(y_val):
         strengths = [strengths[(len(strengths) - 1) // 2]]
-        notes.append(
-            f"probe: val has no labelled images; strength {strengths[0]:g} is the middle one, not chosen"
-        )
+        notes.append(f"probe: val has no labelled images; strength {strengths[0]:g} is the middle one, not chosen")
 
     best: LinearProbe | None = None
     for strength, coef, intercept, converged in _path((X - mean) / scale, y, strengths):
@@ -96,9 +94,7 @@ def fit(
         accuracy = float((trial.logits(X_val).argmax(axis=1) == y_val).mean()) if len(y_val) else None
         if best is None or (accuracy or 0) > (best.val_top1 or 0):
             slow = (
-                ()
-                if converged
-                else (f"probe: not converged in {_MAX_ITERATIONS} iterations at C = {strength:g}",)
+                () if converged else (f"probe: not converged in {_MAX_ITERATIONS} iterations at C = {strength:g}",)
             )
             best = LinearProbe(weight, bias, strength, accuracy, (*notes, *slow))
     assert best is not None, "params allow no empty list of strengths"

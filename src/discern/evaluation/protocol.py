@@ -100,9 +100,7 @@ def evaluate(
     if len(test.labels) < 2:
         raise DataError("data/packed/test: one image only; evaluation needs two, so give the test split more")
     encoder = encoder.to(device)
-    run: Extract = partial(
-        extract, encoder, device=device, batch_size=base.batch_size, precision=base.precision
-    )
+    run: Extract = partial(extract, encoder, device=device, batch_size=base.batch_size, precision=base.precision)
     features = run(test.images)
     splits = {"train": train, "val": val, "test": test}
     findings = Findings({"images": {name: len(s.labels) for name, s in splits.items()}})
@@ -123,9 +121,7 @@ def evaluate(
     if test.parts is not None:
         weight = np.where(known[:, None], fitted.weight[test.labels], 0.0)
         findings.add(_localisation(encoder, test, weight, params.bootstrap, where))
-    target = np.where(
-        known & np.isfinite(fitted.bias)[test.labels], test.labels, findings.outcomes["probe_pred"]
-    )
+    target = np.where(known & np.isfinite(fitted.bias)[test.labels], test.labels, findings.outcomes["probe_pred"])
     cams = grad_cams(encoder, test.images[rows], fitted.weight[target[rows]], *where)
     return Evaluation(findings, features, heat_maps(np.concatenate(list(cams))), rows)
 

@@ -1,6 +1,7 @@
 """The decoder d: pooled features back to an image."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class ImageDecoder(nn.Module):
         doublings = int(math.log2(params.resolution // 4))
         channels = [max(16, params.width // 2**i) for i in range(doublings + 1)]
         self.linear = nn.Linear(dim, channels[0] * 16)
-        self.blocks = nn.Sequential(*(ResidualUp(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(ResidualUp(a, b) for a, b in pairwise(channels)))
         self.out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, y: Tensor) -> Tensor:

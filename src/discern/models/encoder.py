@@ -41,7 +41,12 @@ class ResNetEncoder(ResNet):  # type: ignore[misc]  # torchvision ships no types
         self.dim: int = params.width * 8 * block.expansion
 
     def _make_layer(
-        self, block: type[BasicBlock | Bottleneck], planes: int, blocks: int, stride: int = 1, dilate: bool = False
+        self,
+        block: type[BasicBlock | Bottleneck],
+        planes: int,
+        blocks: int,
+        stride: int = 1,
+        dilate: bool = False,
     ) -> nn.Sequential:
         if planes == 64:  # the first stage takes what the stem of this width gives
             self.inplanes = self._width
@@ -53,7 +58,7 @@ class ResNetEncoder(ResNet):  # type: ignore[misc]  # torchvision ships no types
         return cast(Tensor, self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), float32."""
+        """Y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), float32."""
         return self.feature_map(x).float().mean((2, 3))
 
 

@@ -83,7 +83,9 @@ def load_module(folder: Path, name: str, module: nn.Module) -> None:
     try:
         module.load_state_dict(load_file(path))
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it") from error
+        raise ModelError(
+            f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it"
+        ) from error
     except (SafetensorError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: damaged, or of another architecture ({first})") from error
@@ -99,7 +101,9 @@ def read_architecture(folder: Path, name: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it") from error
+        raise ModelError(
+            f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it"
+        ) from error
     except json.JSONDecodeError as error:
         raise ModelError(f"{path}: not valid JSON ({error})") from error
     return content

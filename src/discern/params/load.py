@@ -64,12 +64,11 @@ def _locate(raw: Any, loc: tuple[int | str, ...]) -> tuple[str, Any]:
     """The dotted key as it stands in the file (pydantic adds union tags to the path), and its value."""
     keys: list[str] = []
     value = raw
-    for i, part in enumerate(loc):
-        if isinstance(value, dict) and part in value:
+    for part in loc:
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, dict) and part in value):
             value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        elif isinstance(value, dict) and value.get("kind") == part and i < len(loc):
+        elif isinstance(value, dict) and value.get("kind") == part:
             continue  # the tag of a discriminated union
         else:
             value = None

@@ -9,10 +9,10 @@ from discern.params.model import ParamModel
 from discern.params.synthesis import (
     Control,
     PairControl,
-    PairTraining,
     PretrainDecoder,
     ScoreFeatures,
     SynthesizePairs,
+    TrainEncoder,
 )
 from discern.params.training import Base, Baseline, Fraction
 
@@ -20,8 +20,9 @@ ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Arms(ParamModel):
-    """What `discern` is compared with; the two lists are DVC matrix axes."""
+    """The DVC matrix axes: seeds, and what `discern` is compared with."""
 
+    seeds: list[int] = Field(min_length=1, description="every arm is trained once with each")
     controls: list[ArmName] = Field(min_length=1, description="go on from the base; keys of train_control")
     baselines: list[ArmName] = Field(min_length=1, description="start anew; keys of train_baseline")
 
@@ -95,7 +96,7 @@ class Params(ParamModel):
     pretrain_decoder: PretrainDecoder
     score_features: ScoreFeatures
     synthesize_pairs: SynthesizePairs
-    train_encoder: PairTraining
+    train_encoder: TrainEncoder
     train_control: dict[ArmName, Control]
     train_baseline: dict[ArmName, Baseline]
     evaluate: Evaluate
@@ -115,18 +116,19 @@ class Params(ParamModel):
                     raise ValueError(f"arms.{family}: 'discern' is always trained; take it out of the list")
         if len(set(self.arms.all)) < len(self.arms.all):
             raise ValueError("arms: a name stands twice")
-        if len(set(self.base.seeds)) < len(self.base.seeds):
-            raise ValueError("base.seeds: a seed stands twice")
+        if len(set(self.arms.seeds)) < len(self.arms.seeds):
+            raise ValueError("arms.seeds: a seed stands twice")
         if self.report.control not in self.arms.all:
             raise ValueError(f"report.control: '{self.report.control}' is not among the arms {self.arms.all}")
         return self
 
     @model_validator(mode="after")
     def _pair_controls_differ_in_dims_only(self) -> Self:
+        ours = self.train_encoder.model_dump(exclude={"passes"})
         for name in self.arms.controls:
             control = self.train_control[name]
             if isinstance(control, PairControl) and (
-                control.synthesize_pairs != self.synthesize_pairs or control.train_encoder != self.train_encoder
+                control.synthesize_pairs != self.synthesize_pairs or control.train_encoder.model_dump() != ours
             ):
                 raise ValueError(
                     f"train_control.{name}: its synthesize_pairs and train_encoder must equal the top-level ones,"

@@ -18,6 +18,7 @@ class Decoder(ParamModel):
 class PretrainDecoder(ParamModel):
     """L_C + alpha L_R: the base encoder and its decoder."""
 
+    passes: int = Field(ge=1, description="encoder passes per training image, spent on the shared base")
     loss: ContrastiveLoss = Field(description="L_C, here and in train_encoder")
     reconstruction_weight: float = Field(ge=0, description="alpha")
     detach: bool = Field(description="true: the reconstruction loss does not reach the encoder")
@@ -83,6 +84,16 @@ class PairTraining(ParamModel):
     )
     augment: bool = Field(description="true: synthesized images are augmented like views")
     warmup: Fraction = Field(description="share of the steps over which nu rises from 0")
+
+
+class TrainEncoder(PairTraining):
+    """Pair training with its budget, which every arm gets after the base."""
+
+    passes: int = Field(
+        ge=1,
+        description="encoder passes per training image, a synthesized image counting as one;"
+        " arms from scratch get those of pretrain_decoder as well",
+    )
 
 
 class Continue(ParamModel):

@@ -1,4 +1,4 @@
-"""What every arm shares (`base`): encoder, views, optimiser and the budget of encoder passes."""
+"""What every arm shares (`base`): encoder, views, and optimiser."""
 
 from typing import Annotated, Literal
 
@@ -44,21 +44,12 @@ class Optimizer(ParamModel):
     warmup: Fraction = Field(description="share of the steps with linearly rising lr; then cosine to 0")
 
 
-class Passes(ParamModel):
-    """Encoder passes per training image: the budget that makes arms comparable."""
-
-    pretrain: int = Field(ge=1, description="spent on the shared base encoder")
-    train: int = Field(ge=1, description="spent after it; an arm from scratch gets both")
-
-
 class Base(ParamModel):
     """What every arm and seed shares."""
 
-    seeds: list[int] = Field(min_length=1, description="DVC matrix axis")
     precision: Literal["fp32", "bf16"]
     deterministic: bool
     batch_size: int = Field(ge=4)
-    passes: Passes
     encoder: Encoder
     views: Views
     optimizer: Optimizer

@@ -23,12 +23,12 @@ Outcomes = dict[str, NDArray[np.float64]]  # column → (N,) outcomes averaged o
 
 
 def summarise(params: Params, workspace: Workspace) -> Summary:
-    """Aggregate every arm of `params.arms` over `params.base.seeds`.
+    """Aggregate every arm of `params.arms` over `params.arms.seeds`.
 
     Raises:
         DataError: an evaluation is missing, or two arms were evaluated on different images.
     """
-    arms, seeds = params.arms.all, params.base.seeds
+    arms, seeds = params.arms.all, params.arms.seeds
     metrics = {arm: [_metrics(workspace, arm, seed) for seed in seeds] for arm in arms}
     outcomes = {arm: _outcomes(workspace, arm, seeds) for arm in arms}
     control = params.report.control
@@ -60,7 +60,7 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
         control=control,
         seeds=list(seeds),
         images={name: int(count) for name, count in first.get("images", {}).items()},
-        floor={name: _rounded(float(value)) for name, value in first.get("floor", {}).items()},
+        floor=_floor(first),
         notes=list(dict.fromkeys(note for arm in arms for one in metrics[arm] for note in one.get("notes", []))),
         arms=figures,
     )
@@ -73,9 +73,7 @@ def verdict(difference: Interval) -> Verdict:
     return "better" if difference.mean > 0 else "worse"
 
 
-def _comparison(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], samples: int, seed: int
-) -> dict[str, Any]:
+def _comparison(ours: NDArray[np.float64], theirs: NDArray[np.float64], samples: int, seed: int) -> dict[str, Any]:
     if len(ours) != len(theirs):
         raise DataError("data/embeddings: arms were evaluated on different test images; `dvc repro` mends it")
     difference = paired_difference(ours, theirs, samples, seed)
@@ -98,6 +96,14 @@ def _value(metrics: dict[str, Any], measure: Measure) -> float | None:
     section, name = measure.key.split(".")
     value = metrics.get(section, {}).get(name)
     return None if value is None else float(value)
+
+
+def _floor(metrics: dict[str, Any]) -> dict[str, float]:
+    """What needs no encoder: guessing, and the share of pixels that localisation would hit by chance."""
+    floor = dict(metrics.get("floor", {}))
+    if "localisation" in metrics:
+        floor["part_area"] = metrics["localisation"]["area"]
+    return {name: _rounded(float(value)) for name, value in floor.items()}
 
 
 def _own_interval(metrics: dict[str, Any], measure: Measure) -> tuple[float, float] | None:

@@ -29,13 +29,13 @@ def training(params: Params, workspace: Workspace, classes: int) -> list[Panel]:
     # Our arm and its controls go on from the base encoder, so their passes count from its last.
     continued = {"discern", *params.arms.controls}
     for number, arm in [(None, "base"), *enumerate(params.arms.all)]:
-        for seed in params.base.seeds:
+        for seed in params.arms.seeds:
             path = workspace.curve(arm, seed)
             if path.is_file():
                 frame = pd.read_csv(path)
-                frame["passes"] += params.base.passes.pretrain if arm in continued else 0
+                frame["passes"] += params.pretrain_decoder.passes if arm in continued else 0
                 # The sum holds terms that have no chance level; its contrastive term has one.
-                frame["loss"] = frame.get("contrastive", frame["loss"])
+                frame["loss"] = frame["contrastive"].fillna(frame["loss"])
                 frames.append((number, frame))
     panels = []
     if losses := _curves(frames, "loss", with_chance=True):

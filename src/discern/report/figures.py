@@ -22,8 +22,9 @@ MAX_POINTS = 240  # of one line: more cannot be seen and would only weigh
 
 # Stand-ins that no figure uses otherwise → the variables that style.css defines for both themes.
 INK, MUTED, GRID, FIRST_ARM = "#000001", "#000002", "#000003", 0x10
+KEPT, PERTURBED = "#000004", "#000005"
 ARM_COLOURS = 8
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line"} | {
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", KEPT: "--kept", PERTURBED: "--perturbed"} | {
     f"#0000{FIRST_ARM + i:02x}": f"--arm-{i}" for i in range(ARM_COLOURS)
 }
 
@@ -91,9 +92,7 @@ def lines(
         return _svg(figure, label)
 
 
-def histogram(
-    name: str, label: str, values: NDArray[np.float64], mask: NDArray[np.bool_], xlabel: str
-) -> str:
+def histogram(name: str, label: str, values: NDArray[np.float64], mask: NDArray[np.bool_], xlabel: str) -> str:
     """How a score is distributed over dimensions, the masked ones stacked on the kept ones; logarithmic."""
     positive = np.maximum(values, _floor(values))
     edges = np.geomspace(positive.min(), max(positive.max(), positive.min() * 1.01), 33)
@@ -102,7 +101,7 @@ def histogram(
             [positive[~mask], positive[mask]],
             bins=edges.tolist(),
             stacked=True,
-            color=[colour(0), colour(1)],
+            color=[KEPT, PERTURBED],
             rwidth=0.92,
         )
         axes.set_xscale("log")
@@ -117,12 +116,12 @@ def scatter(name: str, label: str, scores: pd.DataFrame) -> str:
     variance, importance = scores["variance"].to_numpy(float), scores["importance"].to_numpy(float)
     mask = scores["mask"].to_numpy(bool)
     with _panel(name) as (figure, axes):
-        for chosen, number in ((~mask, 0), (mask, 1)):
+        for chosen, shade in ((~mask, KEPT), (mask, PERTURBED)):
             axes.scatter(
                 np.maximum(variance, _floor(variance))[chosen],
                 np.maximum(importance, _floor(importance))[chosen],
                 s=9,
-                color=colour(number),
+                color=shade,
                 alpha=0.65,
                 linewidths=0,
             )

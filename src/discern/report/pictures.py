@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from discern.params import Params
 from discern.report import gallery
-from discern.report.gallery import data_uri
+from discern.report.gallery import SHOWN, Picture, data_uri
 from discern.report.table import OURS
 from discern.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One embedded picture; `right` is None where nothing is judged."""
+    """One embedded picture; `tiny` ones are magnified, `right` is None where nothing is judged."""
 
     uri: str
     name: str
+    tiny: bool
     right: bool | None = None
 
 
@@ -51,9 +52,9 @@ def heat_maps(workspace: Workspace, arms: list[str], seed: int, count: int) -> l
     cards = []
     for i in gallery.spread(np.arange(len(rows)), count):
         photo, part = np.asarray(images[rows[i]]), None if parts is None else np.asarray(parts[rows[i]])
-        card = [Photo(data_uri(photo), _label(index, int(rows[i])) or "photo")]
+        card = [_photo(photo, _label(index, int(rows[i])) or "photo")]
         card += [
-            Photo(data_uri(gallery.overlay(photo, heat[i], part)), folder.parent.name)
+            _photo(gallery.overlay(photo, heat[i], part), folder.parent.name)
             for folder, heat in zip(folders, maps, strict=True)
         ]
         cards.append(card)
@@ -73,11 +74,11 @@ def neighbours(workspace: Workspace, seed: int, queries: int, count: int) -> lis
     cards = []
     for row in gallery.choose_queries(outcomes, queries):
         label = _label(index, row)
-        card = [Photo(data_uri(np.asarray(images[row])), label or "query")]
+        card = [_photo(images[row], label or "query")]
         for other in outcomes["neighbours"].iloc[row][:count]:
             name = _label(index, int(other))
             right = None if label is None or name is None else name == label
-            card.append(Photo(data_uri(np.asarray(images[int(other)])), name or "", right))
+            card.append(_photo(images[int(other)], name or "", right))
         cards.append(card)
     return cards
 
@@ -85,10 +86,7 @@ def neighbours(workspace: Workspace, seed: int, queries: int, count: int) -> lis
 def examples(workspace: Workspace, count: int) -> Card:
     """Training images, one of each class as far as `count` allows."""
     images, index = _packed(workspace, "train")
-    return [
-        Photo(data_uri(np.asarray(images[row])), _label(index, row) or "")
-        for row in gallery.one_per_class(index, count)
-    ]
+    return [_photo(images[row], _label(index, row) or "") for row in gallery.one_per_class(index, count)]
 
 
 def classes(workspace: Workspace) -> list[str]:
@@ -97,13 +95,14 @@ def classes(workspace: Workspace) -> list[str]:
     return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 
 
-def pair_grid(params: Params, workspace: Workspace) -> NDArray[np.uint8] | None:
-    """The first seed's example pairs (3, n, S, S, 3), None where none were made."""
-    path = workspace.pairs(params.base.seeds[0]) / "examples.npy"
-    if not path.is_file():
-        return None
-    found: NDArray[np.uint8] = np.load(path)[:, : params.report.examples]
-    return found
+def pair_grid(params: Params, workspace: Workspace) -> NDArray[np.uint8]:
+    """The first seed's example pairs (3, n, S, S, 3)."""
+    found: NDArray[np.uint8] = np.load(workspace.pairs(params.arms.seeds[0]) / "examples.npy")
+    return found[:, : params.report.examples]
+
+
+def _photo(picture: Picture, name: str, right: bool | None = None) -> Photo:
+    return Photo(data_uri(np.asarray(picture)), name, picture.shape[0] < SHOWN, right)
 
 
 def _cards(path: Path, names: list[str], count: int) -> list[Card]:
@@ -112,7 +111,7 @@ def _cards(path: Path, names: list[str], count: int) -> list[Card]:
         return []
     stacked: NDArray[np.uint8] = np.load(path)
     return [
-        [Photo(data_uri(picture), name) for picture, name in zip(column, names, strict=True)]
+        [_photo(picture, name) for picture, name in zip(column, names, strict=True)]
         for column in stacked.swapaxes(0, 1)[:count]
     ]
 

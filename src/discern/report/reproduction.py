@@ -40,7 +40,9 @@ class Reproduction:
 def reproduction(workspace: Workspace) -> Reproduction:
     """Gather it from Git, params.yaml and the stages' run records."""
     git = provenance.git_state(workspace.root)
-    records = sorted(run_record.load_all(workspace), key=lambda record: record.started)
+    # The report's own record is written after it: the one that lies there is of an earlier run.
+    others = [record for record in run_record.load_all(workspace) if record.stage != "report"]
+    records = sorted(others, key=lambda record: record.started)
     longest = max((record.seconds for record in records), default=0.0) or 1.0
     stages = [_stage(record, longest) for record in records]
     versions: dict[str, str] = {}

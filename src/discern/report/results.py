@@ -1,6 +1,6 @@
 """The page's first part: what each arm is, its figures with intervals, and its difference to the control."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from discern.params import Params
 from discern.params.synthesis import Continue
@@ -9,6 +9,7 @@ from discern.report.summary import BALANCED, LABEL_FREE, LABELLED, Figure, Measu
 from discern.report.table import OURS, SYMBOLS, number, span
 
 MARGIN = 0.06  # of a bar's axis, left free on both sides
+REACH = 2.0  # the axis of differences reaches this many times as far as our own intervals
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure, its interval, and where both lie on the column's axis in percent of its width."""
+    """One figure, its interval, and where both lie on the column's axis in percent of its width.
+
+    `beyond` is -1 or 1 where the figure lies off the axis, to the left or to the right.
+    """
 
     text: str = "–"
     interval: str = ""
     note: str = ""
     point: float | None = None
     bar: tuple[float, float] | None = None
+    beyond: int = 0
     verdict: str = ""
     symbol: str = ""
 
@@ -40,7 +45,12 @@ class Grid:
 
     columns: list[str]
     rows: list[tuple[Arm, list[Cell]]]
-    reference: list[float | None] = field(default_factory=list)
+    reference: list[float | None]
+
+    @property
+    def drawn(self) -> bool:
+        """True where any figure has an interval to draw."""
+        return any(cell.bar for _, cells in self.rows for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,7 @@ class Tile:
 
 def arms(params: Params) -> list[Arm]:
     """Every arm with what it is, in the order of the tables."""
-    return [
-        Arm(name, i, _role(name, params), _about(name, params)) for i, name in enumerate(params.arms.all)
-    ]
+    return [Arm(name, i, _role(name, params), _about(name, params)) for i, name in enumerate(params.arms.all)]
 
 
 def tiles(summary: Summary, described: list[Arm]) -> list[Tile]:
@@ -94,10 +102,10 @@ def figures(summary: Summary, described: list[Arm], measures: tuple[Measure, ...
     shown = summary.shown(measures)
     if not shown:
         return None
-    axes = {m.key: _axis([f for arm in summary.arms.values() if (f := arm.get(m.key))]) for m in shown}
-    rows = [
-        (arm, [_cell(m, summary.arms[arm.name].get(m.key), axes[m.key]) for m in shown]) for arm in described
-    ]
+    # An untrained encoder is so far off that the others could not be told apart on its scale.
+    trained = [summary.arms[arm.name] for arm in described if arm.role != "floor"]
+    axes = {m.key: _axis([f for found in trained if (f := found.get(m.key))]) for m in shown}
+    rows = [(arm, [_cell(m, summary.arms[arm.name].get(m.key), axes[m.key]) for m in shown]) for arm in described]
     control = summary.arms[summary.control]
     reference = [
         _position(control[m.key].mean, axes[m.key]) if m.key in control and control[m.key].interval else None
@@ -115,15 +123,15 @@ def differences(summary: Summary, described: list[Arm]) -> Grid | None:
     ]
     if not shown:
         return None
-    bounds = [
-        bound
-        for arm in summary.arms.values()
+    ours = [
+        abs(bound)
         for m in shown
-        if m.key in arm
-        for bound in arm[m.key].difference_interval or ()
+        if (figure := summary.arms[OURS].get(m.key))
+        for bound in figure.difference_interval or ()
     ]
-    # One axis for all columns, zero among its values, so that lengths can be compared across measures.
-    axis = _padded(min(0.0, *bounds), max(0.0, *bounds))
+    # One axis for all columns, zero in its middle, so that lengths can be compared across measures.
+    reach = REACH * max(ours, default=0.5) or 0.01
+    axis = (-reach, reach)
     rows = [
         (arm, [_difference(m, summary.arms[arm.name].get(m.key), axis) for m in shown])
         for arm in described
@@ -147,36 +155,35 @@ def _cell(measure: Measure, figure: Figure | None, axis: tuple[float, float]) ->
     seeds = f"seeds {span(measure, figure.spread)}" if len(figure.seeds) > 1 else ""
     if figure.interval is None:
         return Cell(number(measure, figure.mean), note=seeds)
-    low, high = (_position(bound, axis) for bound in figure.interval)
-    return Cell(
-        number(measure, figure.mean),
-        span(measure, figure.interval),
-        seeds,
-        _position(figure.mean, axis),
-        (low, high),
-    )
+    drawn = _drawn(figure.mean, figure.interval, axis)
+    return Cell(number(measure, figure.mean), span(measure, figure.interval), seeds, *drawn)
 
 
 def _difference(measure: Measure, figure: Figure | None, axis: tuple[float, float]) -> Cell:
     if figure is None or figure.difference is None or not figure.difference_interval or not figure.verdict:
         return Cell()
-    low, high = (_position(bound, axis) for bound in figure.difference_interval)
     return Cell(
         number(measure, figure.difference, signed=True),
         span(measure, figure.difference_interval, signed=True),
-        point=_position(figure.difference, axis),
-        bar=(low, high),
+        "",
+        *_drawn(figure.difference, figure.difference_interval, axis),
         verdict=figure.verdict,
         symbol=SYMBOLS[figure.verdict],
     )
 
 
+def _drawn(
+    value: float, interval: tuple[float, float], axis: tuple[float, float]
+) -> tuple[float, tuple[float, float], int]:
+    """Where point and bar are drawn, and on which side the point lies beyond the axis."""
+    beyond = (value > axis[1]) - (value < axis[0])
+    low, high = (_position(min(max(bound, axis[0]), axis[1]), axis) for bound in interval)
+    return _position(min(max(value, axis[0]), axis[1]), axis), (low, high), beyond
+
+
 def _axis(column: list[Figure]) -> tuple[float, float]:
     bounds = [bound for figure in column for bound in (figure.mean, *(figure.interval or ()))]
-    return _padded(min(bounds), max(bounds))
-
-
-def _padded(low: float, high: float) -> tuple[float, float]:
+    low, high = min(bounds, default=0.0), max(bounds, default=1.0)
     margin = MARGIN * (high - low) or 0.01
     return low - margin, high + margin
 
@@ -196,18 +203,18 @@ def _role(name: str, params: Params) -> str:
 
 
 def _about(name: str, params: Params) -> str:
-    passes = params.base.passes
-    whole = f"from scratch for the whole budget of {passes.pretrain + passes.train} encoder passes per image"
+    before, after = params.pretrain_decoder.passes, params.train_encoder.passes
+    whole = f"from scratch for the whole budget of {before + after} encoder passes per image"
     if name == OURS:
         return (
-            f"the base encoder ({passes.pretrain} passes), then {passes.train} passes with synthesized pairs: "
+            f"the base encoder ({before} passes), then {after} passes with synthesized pairs: "
             "features that do not discriminate are perturbed, decoded into an image, and the encoder learns "
             "that nothing that matters has changed"
         )
     if name in params.arms.controls:
         control = params.train_control[name]
         if isinstance(control, Continue):
-            return f"the same base encoder, {passes.train} more passes with the contrastive loss alone: no pairs"
+            return f"the same base encoder, {after} more passes with the contrastive loss alone: no pairs"
         if control.dims == "random":
             return "like discern, but as many features are perturbed at random"
         return "like discern, but the features that do discriminate are perturbed: this must hurt"

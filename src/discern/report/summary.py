@@ -25,23 +25,25 @@ class Measure:
         column: per-image outcome in outcomes.parquet whose mean is the figure, or None where there is none
             (then there is no interval either).
         percent: True where the figure is a share, shown times 100.
+        short: name where there is little room.
     """
 
     key: str
     title: str
     column: str | None = None
     percent: bool = False
+    short: str = ""
 
 
 LABELLED = (
-    Measure("probe.top1", "Linear probe", "probe_correct", percent=True),
-    Measure("knn.top1", "kNN", "knn_correct", percent=True),
-    Measure("retrieval.rank1", "Retrieval rank-1", "rank1_correct", percent=True),
-    Measure("retrieval.map", "Retrieval mAP", "ap", percent=True),
-    Measure("localisation.energy", "Localisation", "energy", percent=True),
+    Measure("probe.top1", "Linear probe", "probe_correct", percent=True, short="Probe"),
+    Measure("knn.top1", "kNN", "knn_correct", percent=True, short="kNN"),
+    Measure("retrieval.rank1", "Retrieval rank-1", "rank1_correct", percent=True, short="Rank-1"),
+    Measure("retrieval.map", "Retrieval mAP", "ap", percent=True, short="mAP"),
+    Measure("localisation.energy", "Localisation", "energy", percent=True, short="Locate"),
 )
 LABEL_FREE = (
-    Measure("label_free.view_rank1", "View rank-1", percent=True),
+    Measure("label_free.view_rank1", "View rank-1", percent=True, short="Rank-1"),
     Measure("label_free.alignment", "Alignment"),
     Measure("label_free.uniformity", "Uniformity"),
     Measure("label_free.effective_rank", "Effective rank"),
@@ -86,7 +88,7 @@ class Summary(BaseModel):
         control: the arm that every other is compared with.
         seeds: seeds that every arm was trained with.
         images: numbers of images by split, and of classes.
-        floor: accuracies that need no encoder, e.g. of always naming the largest class.
+        floor: what needs no encoder, e.g. the accuracy of always naming the largest class.
         notes: what the evaluations had to leave out, and why.
         arms: figures by arm, then by `Measure.key`; the order is the table's.
     """

@@ -12,12 +12,11 @@ SYMBOLS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "undecided": "�
 
 
 def number(measure: Measure, value: float, *, signed: bool = False) -> str:
-    """A figure as people read it: shares in percent with one decimal, others with three digits."""
-    if measure.percent:
-        text = f"{100 * value:{'+' if signed else ''}.1f}"
-    else:
-        text = f"{value:{'+' if signed else ''}.3g}"
-    return text.replace("-", "−")
+    """A figure as people read it: shares in percent, few decimals, a true minus sign, and zero without sign."""
+    scaled, decimals = (100 * value, 1) if measure.percent else (value, 1 if abs(value) >= 10 else 2)
+    rounded = round(scaled, decimals) + 0.0  # -0.0 + 0.0 is 0.0
+    sign = "+" if signed and rounded > 0 else ""
+    return f"{sign}{rounded:.{decimals}f}".replace("-", "−")
 
 
 def span(measure: Measure, interval: tuple[float, float], *, signed: bool = False) -> str:
@@ -34,10 +33,11 @@ def headline(summary: Summary) -> str:
     if figure.difference is None or figure.verdict is None:
         return f"{OURS} reaches {number(measure, figure.mean)} %"
     points = number(measure, abs(figure.difference))
+    signed = number(measure, figure.difference, signed=True)
     return {
         "better": f"{OURS} beats its control by {points} points",
         "worse": f"{OURS} does not beat its control: it is {points} points behind",
-        "undecided": f"{OURS} does not beat its control: the difference could be chance",
+        "undecided": f"{OURS} does not beat its control: {signed} points could be chance",
     }[figure.verdict]
 
 
@@ -54,9 +54,7 @@ def explanation(summary: Summary) -> list[str]:
     others = [
         f"{m.title} {number(m, f.difference, signed=True)} ({f.verdict})"
         for m in summary.shown(LABELLED)
-        if m != measure
-        and (f := summary.arms[OURS].get(m.key)) is not None
-        and f.difference is not None
+        if m != measure and (f := summary.arms[OURS].get(m.key)) is not None and f.difference is not None
     ]
     if others:
         sentences.append(f"On the other measures, in points: {'; '.join(others)}.")
@@ -107,13 +105,14 @@ def terminal(summary: Summary) -> "Table":
     from rich.text import Text
 
     measures = summary.shown(LABELLED) or summary.shown(LABEL_FREE)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm", no_wrap=True)
     for measure in measures:
-        table.add_column(_heading(measure), justify="right")
+        name = measure.short or measure.title
+        table.add_column(f"{name} %" if measure.percent else name, justify="right", no_wrap=True)
     compared = _compared(summary, measures[0]) if measures else False
     if compared:
-        table.add_column(f"{measures[0].title.lower()}\nvs {summary.control}", justify="right")
+        table.add_column(f"vs {summary.control}", justify="right")
     for arm, figures in summary.arms.items():
         cells = [Text(arm, style="bold" if arm == OURS else "")]
         for measure in measures:
@@ -157,8 +156,7 @@ def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
 
 def _compared(summary: Summary, measure: Measure) -> bool:
     return any(
-        measure.key in figures and figures[measure.key].difference is not None
-        for figures in summary.arms.values()
+        measure.key in figures and figures[measure.key].difference is not None for figures in summary.arms.values()
     )
 
 

@@ -34,7 +34,7 @@ def run(ctx: Context) -> None:
     decoder = build_decoder(params.decoder, encoder.dim, ctx.seed)
     method = build_method(params.loss, encoder, len(inputs.train.images), ctx.seed)
     objective = ContrastiveObjective(method, decoder, params.reconstruction_weight, params.detach)
-    checkpoint = fit(ctx, "base", objective, base.passes.pretrain, inputs, params.decoder_lr)
+    checkpoint = fit(ctx, "base", objective, params.passes, inputs, params.decoder_lr)
 
     originals, decoded = reconstruct(ctx, encoder, decoder, inputs)
     figures = {"psnr": psnr(originals, decoded), "ssim": ssim(originals, decoded)}

@@ -33,7 +33,9 @@ def run(ctx: Context) -> None:
         np.save(out / "original.npy", original)
         np.save(out / "perturbed.npy", perturbed)
         np.save(out / "examples.npy", examples(split.images, original, perturbed[:, 0]))
-    ctx.record.metrics({"images": float(perturbed.shape[0] * perturbed.shape[1]), "mean_change": float(change)})
+    ctx.record.metrics(
+        {"images": float(perturbed.shape[0] * perturbed.shape[1]), "mean_change": float(change)}
+    )
     ctx.record.artifact(folder / "examples.npy", "pairs")
 
 
@@ -49,7 +51,9 @@ def make_pairs(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Decoded originals (N, R, R, 3) and perturbed versions (N, copies, R, R, 3) from the base encoder."""
     encoder = load_encoder(ctx.workspace.base(ctx.seed)).to(ctx.device)
-    y = torch.from_numpy(extract(encoder, split.images, ctx.device, 256, ctx.params.base.precision)).to(ctx.device)
+    y = torch.from_numpy(extract(encoder, split.images, ctx.device, 256, ctx.params.base.precision)).to(
+        ctx.device
+    )
     return synthesize(synthesizer, y, copies or ctx.params.synthesize_pairs.copies, ctx.seed)
 
 

@@ -32,8 +32,12 @@ def run(ctx: Context) -> None:
             inputs = only_labelled(inputs, arm)
             objective: Objective = supervised(encoder, inputs, params, ctx.seed)
         else:
-            objective = ContrastiveObjective(build_method(params, encoder, len(inputs.train.images), ctx.seed))
-        checkpoint = fit(ctx, arm, objective, base.passes.pretrain + base.passes.train, inputs)
+            objective = ContrastiveObjective(
+                build_method(params, encoder, len(inputs.train.images), ctx.seed)
+            )
+        checkpoint = fit(
+            ctx, arm, objective, ctx.params.pretrain_decoder.passes + ctx.params.train_encoder.passes, inputs
+        )
     folder = ctx.workspace.encoder(arm, ctx.seed)
     with atomic_dir(folder) as out:
         save_encoder(out, encoder, base.encoder, inputs.size)

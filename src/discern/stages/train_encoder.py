@@ -30,7 +30,9 @@ def run(ctx: Context) -> None:
     train_and_save(ctx, "discern", pair_objective(ctx, params, synthesizer, source, inputs), inputs)
 
 
-def base_inputs(ctx: Context, params: PairTraining | None, made: SynthesizePairs | None, files: list) -> Inputs:
+def base_inputs(
+    ctx: Context, params: PairTraining | None, made: SynthesizePairs | None, files: list
+) -> Inputs:
     """Packed images, and the base's weights, which decide the result too."""
     base = ctx.workspace.base(ctx.seed)
     weights = [base / f"{name}.safetensors" for name in ("encoder", "decoder", "ssl")]
@@ -50,7 +52,9 @@ def pair_objective(
 
 def train_and_save(ctx: Context, arm: str, objective: Objective, inputs: Inputs) -> None:
     """Spend the budget of an arm that goes on from the base, and write its encoder."""
-    checkpoint = fit(ctx, arm, objective, ctx.params.base.passes.train, inputs, ctx.params.pretrain_decoder.decoder_lr)
+    checkpoint = fit(
+        ctx, arm, objective, ctx.params.train_encoder.passes, inputs, ctx.params.pretrain_decoder.decoder_lr
+    )
     folder = ctx.workspace.encoder(arm, ctx.seed)
     with atomic_dir(folder) as out:
         save_encoder(out, objective.encoder, ctx.params.base.encoder, inputs.size)

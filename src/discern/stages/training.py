@@ -115,7 +115,7 @@ def fit(
 
 
 def knn_monitor(ctx: Context, inputs: Inputs) -> Callable[[ResNetEncoder], float | None]:
-    """kNN accuracy on val, to watch training by; None where labels are missing.
+    """KNN accuracy on val, to watch training by; None where labels are missing.
 
     No choice is made by it: the last weights are kept, whatever the curve says.
     """
@@ -126,7 +126,8 @@ def knn_monitor(ctx: Context, inputs: Inputs) -> Callable[[ResNetEncoder], float
         if not labelled.any() or not watched.any():
             return None
         gallery, queries = (
-            extract(encoder, split.images, ctx.device, 256, base.precision) for split in (inputs.train, inputs.val)
+            extract(encoder, split.images, ctx.device, 256, base.precision)
+            for split in (inputs.train, inputs.val)
         )
         labels = inputs.train.labels[labelled]
         votes = vote(gallery[labelled], labels, queries[watched], MONITOR_K, MONITOR_TEMPERATURE)

@@ -33,11 +33,11 @@ class Basis:
     sigma: Tensor
 
     def coefficients(self, y: Tensor) -> Tensor:
-        """c (N, D) of features y (N, D)."""
+        """C (N, D) of features y (N, D)."""
         return (F.normalize(y) - self.mean) @ self.vectors.T
 
     def features(self, c: Tensor, norm: Tensor) -> Tensor:
-        """y (N, D) with coefficients c (N, D) and lengths `norm` (N, 1): the inverse of `coefficients`."""
+        """Y (N, D) with coefficients c (N, D) and lengths `norm` (N, 1): the inverse of `coefficients`."""
         return (c @ self.vectors + self.mean) * norm
 
     def gradients(self, g: Tensor, y: Tensor) -> Tensor:

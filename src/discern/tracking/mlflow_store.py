@@ -15,7 +15,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 MAX_METRICS = 1000  # points in one log_batch, MLflow's limit
@@ -117,9 +117,7 @@ class StageRun:
         """Log a parquet table as the data set that the stage used."""
         import pandas as pd
 
-        source = CodeDatasetSource(
-            {k: v for k, v in self._target.tags.items() if k.startswith("mlflow.source")}
-        )
+        source = CodeDatasetSource({k: v for k, v in self._target.tags.items() if k.startswith("mlflow.source")})
         with warnings.catch_warnings():
             # Integer columns could not hold missing values at inference: no signature is inferred from these.
             warnings.simplefilter("ignore", UserWarning)

@@ -125,9 +125,7 @@ def device_name() -> str:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file() and (
-        match := re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))
-    ):
+    if cpuinfo.is_file() and (match := re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))):
         return match[1]
     return platform.processor() or platform.machine()
 

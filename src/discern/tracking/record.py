@@ -119,9 +119,7 @@ class Recorder:
         """
         seconds = time.perf_counter() - self._clock
         # ru_maxrss is in KiB on Linux and in bytes on macOS.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            2**20 if sys.platform == "darwin" else 2**10
-        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         device = provenance.device_name()
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         records = run_record.load_all(self._workspace)

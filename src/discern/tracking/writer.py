@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 BATCH_POINTS = 200
 BATCH_SECONDS = 5.0
@@ -31,6 +32,7 @@ class Writer:
     def __init__(self) -> None:
         self.run: Any = None
         self.error: str | None = None
+        self._password: str | None = None  # of the tracking URI; errors must not tell it
         self._points: list[Point] = []
         self._sent = time.monotonic()
 
@@ -60,12 +62,14 @@ class Writer:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        self.error = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        self.error = (text.replace(self._password, "***") if self._password else text)[:300]
         sys.stderr.write(f"discern: MLflow keeps no record of this stage: {self.error}\n")
 
     def _open(self, target: Message, params: dict[str, str], all_params: dict[str, str]) -> None:
         from discern.tracking.mlflow_store import StageRun, Target
 
+        self._password = urlsplit(target["uri"]).password
         self.run = StageRun(Target(**{**target, "home": Path(target["home"])}))
         self.run.params(params, all_params)
 
@@ -109,37 +113,33 @@ def _messages(source: IO[str]) -> Iterator[Message | None]:
         yield json.loads(line)
 
 
+def serve(source: IO[str]) -> Message:
+    """Carry out the messages of one stage; the answer to it.
+
+    A stage that was killed sends no `finish`: its run ends as FAILED.
+    """
+    writer = Writer()
+    finished = False
+    for message in _messages(source):
+        if message is not None:
+            finished |= message["kind"] == "finish"
+            writer.handle(message)
+        writer.flush(only_if_due=True)
+    if not finished:
+        writer.handle({"kind": "finish", "status": "FAILED", "tags": {"discern.end": "killed"}, "reused": {}})
+    run = writer.run
+    return {"run_id": run and run.run_id, "parent_run_id": run and run.parent_id, "error": writer.error}
+
+
 def main() -> None:
-    """Serve one stage."""
+    """Serve the stage at the other end of the pipe."""
     # Ctrl-C and a cancelled flow signal the whole process group; the stage tells us itself how it ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Libraries print to standard output; keep it for the answer.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
-        writer = Writer()
-        finished = False
-        for message in _messages(sys.stdin):
-            if message is None:
-                writer.flush(only_if_due=True)
-                continue
-            finished |= message["kind"] == "finish"
-            writer.handle(message)
-            writer.flush(only_if_due=True)
-        if not finished:
-            writer.handle(
-                {"kind": "finish", "status": "FAILED", "tags": {"discern.end": "killed"}, "reused": {}}
-            )
-        run = writer.run
-        answer.write(
-            json.dumps(
-                {
-                    "run_id": run and run.run_id,
-                    "parent_run_id": run and run.parent_id,
-                    "error": writer.error,
-                }
-            )
-        )
+        answer.write(json.dumps(serve(sys.stdin)))
 
 
 if __name__ == "__main__":

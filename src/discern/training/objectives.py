@@ -128,9 +128,16 @@ class PairObjective(ContrastiveObjective):
     """
 
     def __init__(
-        self, method: ContrastiveMethod, decoder: ImageDecoder, source: PairSource, params: PairTraining, size: int
+        self,
+        method: ContrastiveMethod,
+        decoder: ImageDecoder,
+        source: PairSource,
+        params: PairTraining,
+        size: int,
     ) -> None:
-        super().__init__(method, decoder if params.reconstruction_weight > 0 else None, params.reconstruction_weight)
+        super().__init__(
+            method, decoder if params.reconstruction_weight > 0 else None, params.reconstruction_weight
+        )
         self.source, self.params, self.size = source, params, size
         # A synthesized image counts as a pass; without the pair loss none is made.
         self.passes += {"real": 1, "reconstructed": 2}[params.pair] if params.pair_weight > 0 else 0

@@ -20,7 +20,13 @@ class Canvas:
         self.parts = np.zeros(rgb.shape[1:])
 
     def paint(
-        self, cover: Field, colour: Field, light: Field | None = None, *, bird: bool = False, part: bool = False
+        self,
+        cover: Field,
+        colour: Field,
+        light: Field | None = None,
+        *,
+        bird: bool = False,
+        part: bool = False,
     ) -> None:
         """Lay one colour over what is there.
 
@@ -32,7 +38,7 @@ class Canvas:
             part: whether this is a part that tells species apart.
         """
         # Shapes are small: working on the covered pixels alone is what makes drawing fast.
-        where = np.flatnonzero(cover)
+        where = np.flatnonzero(cover > 0.0)
         opacity = cover.ravel()[where]
         rgb = colour.T[:, where // cover[0].size if len(colour) > 1 else np.zeros_like(where)]
         if light is not None:

@@ -1,7 +1,7 @@
 """The data set `plumage` as arrays: which pictures there are, and the drawing of them in batches."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,6 @@ from discern.params.dataset import Plumage
 
 SPLITS = ("train", "test")
 _CHUNK_PIXELS = 2**15  # float64 planes of this size stay in a core's cache
-_COLOUR_TRAITS = ("crown", "beak", "wing_bar", "spot", "tail")
-_MEASURES = ("beak_length", "wing_bars", "spot_size", "tail_length", "tail_fork")
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,9 @@ class Drawn:
         labels: (N,) int64, indices of `names`.
         names: species names, sorted.
         split: (N,) `train` or `test`.
-        parts: (N, S, S) bool, visible pixels of the parts that tell this species from the others.
-        bird: (N, S, S) bool, visible pixels of the bird.
+        parts: (N, S, S) bool, every pixel to which a part that tells this species from the others contributes,
+            edges included: two species of a genus, drawn alike, differ nowhere outside their two masks.
+        bird: (N, S, S) bool, every pixel to which the bird contributes.
         attributes: one row per picture: species, genus, the species' traits and the picture's nuisances.
     """
 
@@ -126,14 +125,24 @@ def _render(kinds: Sequence[Species], nuisances: Nuisances, size: int) -> Render
     table["habitat"] = np.array(HABITATS)[nuisances.habitat]
     return Rendered(
         images=np.moveaxis(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8), 0, -1),
-        parts=canvas.parts > 0.5,
-        bird=canvas.bird > 0.5,
+        parts=canvas.parts > 0.0,
+        bird=canvas.bird > 0.0,
         nuisances=table,
     )
 
 
 def _traits(kind: Species) -> dict[str, str | float]:
-    named = asdict(kind)
-    return {"species": kind.name, "genus": kind.genus.name} | {
-        name: named[name] for name in (*_COLOUR_TRAITS, "spots", *_MEASURES)
+    return {
+        "species": kind.name,
+        "genus": kind.genus.name,
+        "crown": kind.crown.name,
+        "beak": kind.beak.name,
+        "beak_length": kind.beak_length,
+        "wing_bars": kind.wing_bars.count,
+        "wing_bar_colour": kind.wing_bars.name,
+        "spot_size": kind.spots.size,
+        "spot_colour": kind.spots.name,
+        "tail": kind.tail.name,
+        "tail_length": kind.tail.length,
+        "tail_fork": kind.tail.fork,
     }

@@ -20,7 +20,7 @@ _LEAVES = 5
 
 
 def background(nuisances: Nuisances, size: int) -> Canvas:
-    """Canvases of N pictures with their backgrounds: two tones mixed by value noise, and discs of blurred light."""
+    """Canvas of N pictures with their backgrounds: two tones mixed by value noise, and discs of light."""
     values = nuisances.values
     table = np.array(_HABITATS)[nuisances.habitat]
     hue = table[:, 0] + values["background_hue"][:, 0, 0]
@@ -73,17 +73,19 @@ def illuminate(rgb: Field, nuisances: Nuisances) -> Field:
     dapple = np.clip(1.8 * value_noise(nuisances.grids[:, 3, :4, :4], size) - 0.4, 0.0, 1.0)
     light = values["brightness"] * (1.0 - 0.6 * values["shadow"] * dapple)
     cast = 1.0 + values["warmth"] * np.array([1.0, 0.0, -1.0])[:, None, None, None]
-    return rgb * (light * cast) + values["noise"] * nuisances.noise
+    rgb = rgb * (light * cast)
+    return rgb + values["noise"] * nuisances.noise
 
 
 def value_noise(grid: Field, size: int) -> Field:
     """Smooth interpolation of (N, rows, columns) grids to (N, size, size)."""
-    return _interpolation(grid.shape[1], size) @ grid @ _interpolation(grid.shape[2], size).T
+    field: Field = _interpolation(grid.shape[1], size) @ grid @ _interpolation(grid.shape[2], size).T
+    return field
 
 
 def frame(size: int) -> tuple[Field, Field]:
     """Coordinates of the pixels' centres, (1, 1, S) to the right and (1, S, 1) downwards, in [-1, 1]."""
-    centres = (np.arange(size) + 0.5) * (2.0 / size) - 1.0
+    centres: Field = (np.arange(size, dtype=np.float64) + 0.5) * (2.0 / size) - 1.0
     return centres[None, None, :], centres[None, :, None]
 
 

@@ -59,4 +59,5 @@ def hsv(hue: Field, saturation: Field, value: Field) -> Field:
     """RGB in [0, 1] of hue (in turns), saturation and value: (N,) each, to (N, 3)."""
     sector = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[:, None]) % 6.0
     chroma = np.clip(np.minimum(sector, 4.0 - sector), 0.0, 1.0)
-    return value[:, None] * (1.0 - saturation[:, None] * chroma)
+    rgb: Field = value[:, None] * (1.0 - saturation[:, None] * chroma)
+    return rgb

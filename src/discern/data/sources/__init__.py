@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from discern.data.extract import Tree, open_archive
+from discern.data.extract import Tree, forget_members, open_archive
 from discern.data.progress import progress
 from discern.data.sources.archive import locate
 from discern.data.sources.folder import FolderTree, resolve
@@ -104,15 +104,17 @@ def _read_table(source: str, tree: Tree, name: str) -> bytes | None:
 
 def _write_tar(tree: Tree, prefix: str, images: list[Listed], path: Path) -> None:
     """One member after the other, in memory that does not grow; the same files give the same bytes."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        with progress("collecting images", len(images)) as advance:
-            for image in images:
-                info = tarfile.TarInfo(printable(image.name))  # time, owner and group are 0
-                info.size = tree.sizes[prefix + image.name]
+    with (
+        tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar,
+        progress("collecting images", len(images)) as advance,
+    ):
+        for image in images:
+            info = tarfile.TarInfo(printable(image.name))  # time, owner and group are 0
+            info.size = tree.sizes[prefix + image.name]
+            with tree.open(prefix + image.name) as file:
                 try:
-                    with tree.open(prefix + image.name) as file:
-                        tar.addfile(info, file)
+                    tar.addfile(info, file)
                 except OSError as error:
-                    raise DataError(f"{quoted(image.name)}: cannot be read to its end: {error}") from error
-                tar.members = []  # tarfile would keep 1.5 kB for every member
-                advance(1)
+                    raise DataError(f"{quoted(image.name)}: cannot be copied: {error}") from error
+            forget_members(tar)
+            advance(1)

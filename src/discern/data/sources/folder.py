@@ -68,6 +68,6 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
             elif entry.is_file():
                 yield name, entry.stat().st_size
             elif entry.is_symlink():
-                raise DataError(f"dataset.path: {quoted(name)} is a link that leads nowhere; mend or remove it")
+                raise DataError(f"dataset.path: {quoted(name)} is a link that leads nowhere")
     except OSError as error:
         raise DataError(f"dataset.path: {quoted(prefix or str(folder))}: {error.strerror}") from error

@@ -15,6 +15,7 @@ from discern.errors import DataError
 
 SPLIT_TABLE = "split.csv"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_COLUMNS: tuple[str, ...] = ("label", "split")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -33,7 +34,7 @@ def is_visible(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name as valid UTF-8, never the same for two names: bytes that are not text become `\\xNN`."""
+    r"""The name as valid UTF-8, never the same for two names: bytes that are not text become `\xNN`."""
     escaped = name.replace("\\", "\\\\")
     return escaped.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -107,7 +108,7 @@ def _read_table(where: str, table: bytes) -> dict[str, dict[str, str]]:
         name = str(PurePosixPath(cells.pop("path")))
         if name in rows:
             raise DataError(f"{where}: line {reader.line_num}: {quoted(name)} stands twice")
-        row = {key: cells[key].strip() for key in ("label", "split") if key in cells}
+        row = {key: cells[key].strip() for key in _COLUMNS if key in cells}
         if row.get("split"):
             if row["split"] not in _SPLITS:
                 raise DataError(
@@ -126,7 +127,7 @@ def _lines(where: str, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]
             raise DataError(f"{where}: the first line must name the columns path, label and split")
         for cells in reader:
             if None in cells or None in cells.values():
-                raise DataError(f"{where}: line {reader.line_num}: has more or fewer cells than the first line")
+                raise DataError(f"{where}: line {reader.line_num}: not as many cells as the first line has")
             yield cells
     except csv.Error as error:
         raise DataError(f"{where}: line {reader.line_num}: {error}") from error

@@ -1,0 +1,159 @@
+"""The command `discern`: what no other tool of the stack does. Stages run through `dvc repro`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from discern import __version__
+from discern.errors import DataError, DiscernError
+from discern.workspace import Workspace
+
+# Nothing heavy is imported above the commands: `discern --help` answers at once.
+if TYPE_CHECKING:
+    from discern.params import Params
+
+PARAMS = Path("params.yaml")
+DEFAULT_ENCODER = Path("models/encoders/discern/0")
+
+app = typer.Typer(
+    help="Self-supervised fine-grained recognition. The pipeline runs with `dvc repro` (or `make demo`); "
+    "these commands look at its results and put its encoders to use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+EncoderOption = Annotated[
+    Path, typer.Option("--encoder", help="Folder of a trained encoder: models/encoders/ARM/SEED.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's error is one line and its exit code, never a traceback."""
+    from discern.settings import silence_telemetry
+
+    silence_telemetry()
+    try:
+        app(prog_name="discern")
+    except DiscernError as error:
+        typer.echo(f"discern: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)  # typer has left already; for the type checker and for readers
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"discern {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command()
+def results() -> None:
+    """Print the table of arms and where the report is."""
+    from rich.console import Console
+
+    from discern.report.summary import read_summary
+    from discern.report.table import explanation, headline, terminal
+
+    workspace = Workspace(Path.cwd())
+    summary = read_summary(workspace.summary.relative_to(Path.cwd()))
+    console = Console(highlight=False)
+    console.print(terminal(summary))
+    console.print(f"\n[bold]{headline(summary)}.[/bold]")
+    for sentence in explanation(summary):
+        console.print(sentence)
+    if workspace.report.is_file():
+        # Printed as it is: a path broken over two lines cannot be opened by clicking.
+        typer.echo(f"\nreport: {workspace.report}")
+    else:
+        typer.echo("\nreport: none yet; `dvc repro report` makes it")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of params.yaml."""
+    from discern.params import json_schema
+
+    typer.echo(json_schema(), nl=False)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="Parameter file.")] = PARAMS) -> None:
+    """Check params.yaml; one line for each mistake."""
+    from discern.params import load
+
+    params = load(file)
+    typer.echo(
+        f"{file}: good; {len(params.arms.all)} arms ({', '.join(params.arms.all)}), "
+        f"{len(params.arms.seeds)} seed{'s' if len(params.arms.seeds) > 1 else ''}"
+    )
+
+
+@app.command()
+def embed(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs, searched with all below it.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .npz or .parquet.")],
+    encoder: EncoderOption = DEFAULT_ENCODER,
+) -> None:
+    """Write the features of a folder's photographs."""
+    if out.suffix not in {".npz", ".parquet"}:
+        raise DataError(f"--out {out}: the name must end in .npz or .parquet")
+    from discern.embedding import embed as embed_photos
+    from discern.embedding import photos_in
+
+    params = _params()
+    found = embed_photos(photos_in(folder), encoder, params.pack.resize, params.validation.max_pixels)
+    names = [path.relative_to(folder).as_posix() for path in found.paths]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        import numpy as np
+
+        np.savez(out, paths=np.array(names), features=found.features)
+    else:
+        import pandas as pd
+
+        pd.DataFrame({"path": names, "features": list(found.features)}).to_parquet(out, index=False)
+    for path, reason in found.skipped.items():
+        typer.echo(f"discern: {path} skipped: {reason}", err=True)
+    typer.echo(f"{out}: {len(names)} photographs, {found.features.shape[1]} features each")
+
+
+@app.command()
+def neighbours(
+    photo: Annotated[Path, typer.Argument(help="A photograph.")],
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 6,
+) -> None:
+    """Print the training images most like a photograph."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from discern.embedding import nearest
+
+    params, packed = _params(), Workspace(Path.cwd()).packed("train").relative_to(Path.cwd())
+    found = nearest(photo, encoder, packed, count, params.pack.resize, params.validation.max_pixels)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("similarity", justify="right")
+    table.add_column("label")
+    table.add_column("training image", overflow="fold")
+    for neighbour in found:
+        table.add_row(f"{neighbour.similarity:.3f}", neighbour.label or "–", neighbour.path)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _params() -> "Params":
+    from discern.params import load
+
+    return load(PARAMS)

@@ -1,0 +1,84 @@
+"""reports/report.html: everything that the pipeline found out, in one file that needs nothing else."""
+
+import json
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from discern import __version__
+from discern.params import Params
+from discern.report import curves, pictures, results
+from discern.report.reproduction import duration, reproduction
+from discern.report.summary import Summary
+from discern.report.table import OURS, SYMBOLS, explanation, headline
+from discern.workspace import Workspace
+
+
+def render(params: Params, workspace: Workspace, summary: Summary) -> str:
+    """The page as HTML; what is missing in the workspace is left out, with a sentence in its place.
+
+    Args:
+        params: `report`, `arms` and `base` decide what is shown; the others are only described.
+        workspace: where figures, curves and pictures lie.
+        summary: the table of arms.
+    """
+    # Lines of a template would otherwise leave blank lines in <pre>, and a misspelt name an empty section.
+    environment = Environment(
+        loader=PackageLoader("discern.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = duration
+    source, _, _ = environment.loader.get_source(environment, "style.css")  # type: ignore[union-attr]  # set above
+    described = results.arms(params)
+    seed, shown = params.arms.seeds[0], params.report.examples
+    content: dict[str, Any] = {
+        "style": Markup(source),  # noqa: S704  our own file
+        "version": __version__,
+        "params": params,
+        "summary": summary,
+        "ours": OURS,
+        "symbols": SYMBOLS,
+        "headline": headline(summary),
+        "explanation": explanation(summary),
+        "arms": described,
+        "tiles": results.tiles(summary, described),
+        "tables": results.tables(summary, described),
+        "training": curves.training(params, workspace, summary.images.get("classes", 0)),
+        "scores": curves.scores(workspace, seed),
+        "reconstructions": pictures.reconstructions(workspace, seed, shown),
+        "pairs": pictures.pairs(workspace, seed, shown),
+        "heat_maps": pictures.heat_maps(workspace, _compared(params), seed, shown),
+        "neighbours": pictures.neighbours(workspace, seed, params.report.queries, params.report.neighbours),
+        "examples": pictures.examples(workspace, shown),
+        "classes": pictures.classes(workspace),
+        "base": _json(workspace.stage_metrics("base", seed)),
+        "agreement": _json(workspace.stage_metrics("scores", seed)),
+        "source": _json(workspace.raw / "source.json"),
+        "gate": _figures(_json(workspace.data_metrics)),
+        "reproduction": reproduction(workspace),
+    }
+    return environment.get_template("report.html.j2").render(content)
+
+
+def _compared(params: Params) -> list[str]:
+    return list(dict.fromkeys((OURS, params.report.control)))
+
+
+def _json(path: Any) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _figures(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Leaves of a nested mapping as `name of leaf` → text, lists left out."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, dict):
+            flat |= _figures(value, f"{name}, ")
+        elif not isinstance(value, list):
+            flat[name] = f"{value:,}" if isinstance(value, int) else str(value)
+    return flat

@@ -1,0 +1,27 @@
+"""Stage download: photographs, drawn or brought, as one tar with a listing."""
+
+import json
+import logging
+import sys
+
+from discern.data import sources
+from discern.stages.context import Context
+from discern.stages.runner import execute
+from discern.workspace import atomic_dir
+
+log = logging.getLogger(__name__)
+
+
+def run(ctx: Context) -> None:
+    """Fill data/raw."""
+    raw = ctx.workspace.raw
+    with atomic_dir(raw) as folder:
+        source = sources.write(ctx.params.dataset, ctx.workspace, folder)
+        (folder / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+    ctx.record.metrics({name: source[name] for name in ("images", "classes")})
+    ctx.record.artifact(raw / "source.json")
+    log.info("%s: %d images, %d classes", source["name"], source["images"], source["classes"])
+
+
+if __name__ == "__main__":
+    sys.exit(execute("download", run))

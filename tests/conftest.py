@@ -1,0 +1,32 @@
+"""What all tests share: threads, telemetry, and small parameters."""
+
+import os
+
+# Before torch is imported: tests that start processes would otherwise fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from discern.params import Params, load_text
+from discern.settings import silence_telemetry
+
+silence_telemetry()
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def raw_params() -> dict[str, Any]:
+    """params.yaml of the project as plain data, to be changed and checked."""
+    raw: dict[str, Any] = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return raw
+
+
+@pytest.fixture
+def params() -> Params:
+    """params.yaml of the project."""
+    return load_text((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -1,0 +1,132 @@
+"""One Prefect server for all tests of the flows, and toy pipelines for them to run."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # flows/ is no installed package
+
+DVC_YAML = """
+stages:
+  draw:
+    cmd: python draw.py
+    deps: [draw.py]
+    params: [dataset]
+    outs: [images.txt, reports/runs/draw.json]
+  train_encoder:
+    matrix: {seed: "${base.seeds}"}
+    cmd: python train_encoder.py --seed ${item.seed}
+    deps: [train_encoder.py, images.txt]
+    params: [train_encoder]
+    outs: ["model-${item.seed}.txt", "reports/runs/train_encoder@${item.seed}.json"]
+"""
+
+DRAW = """
+import sys
+from pathlib import Path
+from discern.stages.runner import execute
+
+def run(ctx):
+    Path("images.txt").write_text(f"{ctx.params.dataset.species} species")
+
+sys.exit(execute("draw", run))
+"""
+
+# Trains for as long as WORK seconds and says so, as the real training does where it is not on a terminal.
+TRAIN = """
+import os, sys, time
+from pathlib import Path
+from discern.stages.runner import execute
+
+def run(ctx):
+    Path("training.pid").write_text(str(os.getpid()))
+    for step in range(10):
+        print(f"progress {step / 10:.3f} loss {4 - step / 10:.2f} chance 5.54 1200 img/s", file=sys.stderr, flush=True)
+        time.sleep(float(os.environ.get("WORK", "0")) / 10)
+    weight = ctx.params.train_encoder.pair_weight
+    ctx.record.metrics({"loss": weight})
+    Path(f"model-{ctx.seed}.txt").write_text(f"{Path('images.txt').read_text()} weight {weight}")
+
+sys.exit(execute("train_encoder", run))
+"""
+
+
+@pytest.fixture(scope="session")
+def prefect_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of processes that talk to one running server."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log)
+        try:
+            _wait_healthy(server, env["PREFECT_API_URL"], home / "server.log")
+            yield env
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _wait_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"Prefect's server did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory, prefect_env: dict[str, str]) -> Path:
+    """A committed Git and DVC project of two stages; copy it, do not work in it."""
+    root = tmp_path_factory.mktemp("toy") / "project"
+    root.mkdir()
+    shutil.copy(ROOT / "params.yaml", root)
+    files = {
+        "dvc.yaml": DVC_YAML,
+        "draw.py": DRAW,
+        "train_encoder.py": TRAIN,
+        ".gitignore": "/mlflow.db*\n/.discern/\n",
+    }
+    for name, text in files.items():
+        (root / name).write_text(text.lstrip())
+    for command in (
+        ["git", "init", "-q", "-b", "main"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        ["git", "add", "."],
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "toy"],
+    ):
+        subprocess.run(command, cwd=root, env=prefect_env, check=True)
+    return root
+
+
+@pytest.fixture
+def checkout(toy: Path, tmp_path: Path) -> Path:
+    """A clone of the toy project."""
+    shutil.copytree(toy, tmp_path / "project")
+    return tmp_path / "project"

@@ -1,0 +1,133 @@
+"""The flow's parts that need no server: the order of stages, overrides, pictures, stopping processes."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from discern.errors import ParamsError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_stages_come_after_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import dvc
+
+    answers = {
+        "stage": "report\npack\ntrain@b-0\ntrain@a-0\n",
+        "dag": 'strict digraph {\n"pack";\n"pack" -> "train@a-0";\n"pack" -> "train@b-0";\n'
+        '"train@a-0" -> "report";\n"train@b-0" -> "report";\n}\n',
+    }
+    monkeypatch.setattr(dvc, "output", lambda *args: answers[args[0]])
+    assert dvc.stages_in_order([]) == ["pack", "train@b-0", "train@a-0", "report"]
+    assert dvc.stages_in_order(["train@a-0"]) == ["pack", "train@a-0"]
+    assert dvc.stages_in_order(["train"]) == ["pack", "train@b-0", "train@a-0"]
+    with pytest.raises(dvc.DvcError, match="evaluate: no such stage"):
+        dvc.stages_in_order(["evaluate"])
+
+
+def test_stages_of_a_real_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import dvc
+
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n"
+        "  b: {cmd: x, deps: [a.txt], outs: [b.txt]}\n"
+        "  a: {matrix: {s: [0, 1]}, cmd: x, outs: ['${item.s}.txt']}\n"
+        "  c: {cmd: x, deps: [0.txt], outs: [a.txt]}\n"
+    )
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    assert dvc.stages_in_order([]) == ["a@0", "c", "b", "a@1"]
+    (tmp_path / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(dvc.DvcError, match=r"dvc\.yaml"):
+        dvc.stages_in_order([])
+
+
+def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
+    from flows.overrides import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text)
+    apply_overrides(path, ["train_encoder.pair_weight=0.25", "base.seeds=[0, 1]"])
+    changed = [
+        (old, new)
+        for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True)
+        if old.split() != new.split()
+    ]
+    assert [new.strip() for _, new in changed] == ["seeds: [0, 1]", "pair_weight: 0.25"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_encoder.pair_weight", "write key=value"),
+        ("train_encoder.weight=1", "train_encoder.weight is not in params.yaml"),
+        ("nowhere.at.all=1", "nowhere.at.all is not in params.yaml"),
+        ("train_encoder.pair_weight=-1", "train_encoder.pair_weight = -1"),
+        ("base.seeds=[0", "not valid YAML"),
+    ],
+)
+def test_wrong_override_changes_nothing(tmp_path: Path, override: str, message: str) -> None:
+    from flows.overrides import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    with pytest.raises(ParamsError) as error:
+        apply_overrides(path, ["base.seeds=[7]", override])
+    assert message in str(error.value)
+    assert path.read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_stubborn_processes_are_killed() -> None:
+    """A leader that dies politely and a grandchild that does not."""
+    from flows.dvc import stop_session
+
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    leader_code = (
+        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {deaf!r}]); time.sleep(60)"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", leader_code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert leader.stdout is not None
+    assert leader.stdout.readline() == "on\n"
+    (child,) = psutil.Process(leader.pid).children()
+    started = time.monotonic()
+    stop_session(leader, grace=1)
+    psutil.wait_procs([child], timeout=5)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert 1 <= time.monotonic() - started < 6
+
+
+def test_table_from_the_summary(tmp_path: Path) -> None:
+    from flows.pictures import results_table
+
+    assert results_table(tmp_path) is None
+    figures = {"probe.top1": {"mean": 0.61234, "low": 0.58, "high": 0.64}, "knn.top1": {"mean": 0.5}}
+    summary = {"arms": {"discern": figures, "random_init": {"probe.top1": {"mean": 0.3, "low": 0.2, "high": 0.4}}}}
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
+    assert results_table(tmp_path) == (
+        "| arm | probe.top1 | knn.top1 |\n| --- | --- | --- |\n"
+        "| discern | 0.612 [0.580, 0.640] | 0.500 |\n| random_init | 0.300 [0.200, 0.400] | – |"
+    )
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/table.md").write_text("| own |\n")
+    assert results_table(tmp_path) == "| own |"
+
+
+def test_picture_fits_into_the_artifact(tmp_path: Path) -> None:
+    from flows.pictures import data_uri
+
+    Image.new("RGB", (1800, 600), (10, 200, 30)).save(tmp_path / "pairs.png")
+    head, _, body = data_uri(tmp_path / "pairs.png").partition(",")
+    picture = Image.open(io.BytesIO(base64.b64decode(body)))
+    assert (head, picture.size, picture.getpixel((5, 5))) == ("data:image/png;base64", (900, 300), (10, 200, 30))

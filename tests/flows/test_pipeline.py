@@ -1,0 +1,129 @@
+"""The Prefect flow runs the same pipeline as `dvc repro`, leaves a full record, and can be stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+FLOW = [sys.executable, "-m", "flows.pipeline"]
+REPRO = [sys.executable, "-m", "dvc", "repro"]
+
+
+def states(env: dict[str, str]) -> list[tuple[str, str]]:
+    """Name and state of every task run, newest flow first."""
+    runs = ask("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"}, env)
+    return [(run["name"], run["state"]["name"]) for run in runs]
+
+
+def ask(path: str, body: dict[str, Any], env: dict[str, str]) -> Any:
+    """One request to the server."""
+    from urllib.request import Request, urlopen
+
+    request = Request(
+        f"{env['PREFECT_API_URL']}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def lock(root: Path) -> dict[str, Any]:
+    """dvc.lock without the run records, which hold times and ids."""
+    stages: dict[str, Any] = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
+    for stage in stages.values():
+        stage["outs"] = [out for out in stage["outs"] if not out["path"].startswith("reports/runs/")]
+    return stages
+
+
+def test_flow_equals_repro_and_reuses_what_did_not_change(
+    checkout: Path, tmp_path: Path, prefect_env: dict[str, str]
+) -> None:
+    other = shutil.copytree(checkout, tmp_path / "other")
+    quiet = {**prefect_env, "DISCERN_TRACKING": "false"}
+    plain = subprocess.Popen(REPRO, cwd=other, env=quiet, stdout=subprocess.DEVNULL)
+    subprocess.run(FLOW, cwd=checkout, env=prefect_env, check=True, timeout=200)
+    assert plain.wait(timeout=200) == 0
+    assert lock(checkout) == lock(other)
+    assert sorted(states(prefect_env)) == [("draw", "Completed"), ("train_encoder@0", "Completed")]
+
+    again = [*FLOW, "--set", "train_encoder.pair_weight=0.25"]
+    subprocess.run(again, cwd=checkout, env=prefect_env, check=True, timeout=200)
+    assert states(prefect_env)[:2] == [("train_encoder@0", "Completed"), ("draw", "Cached")]
+    assert (checkout / "model-0.txt").read_text() == "20 species weight 0.25"
+    assert "pair_weight: 0.25" in (checkout / "params.yaml").read_text()
+
+    artifacts = ask("artifacts/filter", {"sort": "CREATED_DESC"}, prefect_env)
+    progress = next(a for a in artifacts if a["key"] == "progress-train-encoder-0")
+    assert (progress["type"], float(progress["data"])) == ("progress", 100.0)
+    check_mlflow(checkout)
+
+
+def check_mlflow(root: Path) -> None:
+    """Two parents, the second with one child and a link to the first's other child."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "discern")
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    parents = [run for run in runs if run.data.tags["discern.kind"] == "pipeline"]
+    children = {
+        p.info.run_id: {r.info.run_name: r for r in runs if r.data.tags.get("mlflow.parentRunId") == p.info.run_id}
+        for p in parents
+    }
+    first, second = (children[p.info.run_id] for p in parents)
+    assert (sorted(first), sorted(second)) == (["draw", "train_encoder@0"], ["train_encoder@0"])
+    assert parents[1].data.tags["reused.draw"] == first["draw"].info.run_id
+    assert second["train_encoder@0"].data.metrics["loss"] == 0.25
+    used = set(second["train_encoder@0"].data.params)
+    assert "train_encoder.pair_weight" in used
+    assert {key.split(".")[0] for key in used} == {"train_encoder"}
+
+
+def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict[str, str]) -> None:
+    env = {**prefect_env, "DISCERN_TRACKING": "false", "WORK": "300"}
+    flow = subprocess.Popen(FLOW, cwd=checkout, env=env)
+    pid = wait_for_training(checkout, flow)
+    flow.send_signal(signal.SIGTERM)  # what Prefect's runner does when a run is cancelled
+    assert flow.wait(timeout=40) != 0
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not [p for p in psutil.process_iter() if _works_in(p, checkout)]
+    assert states(prefect_env)[0][1] not in {"Running", "Completed"}
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.cwd() == str(folder)
+    except psutil.Error:
+        return False
+
+
+def wait_for_training(checkout: Path, flow: subprocess.Popen[bytes]) -> int:
+    """Process id of the toy training, once it works."""
+    deadline = time.monotonic() + 120
+    written = checkout / "training.pid"
+    while time.monotonic() < deadline and flow.poll() is None:
+        if written.exists() and (text := written.read_text()):
+            os.kill(int(text), 0)
+            return int(text)
+        time.sleep(0.1)
+    pytest.fail("the training never started")
+
+
+def test_wrong_override_is_one_line(checkout: Path, prefect_env: dict[str, str]) -> None:
+    before = (checkout / "params.yaml").read_text()
+    command = [*FLOW, "--set", "train_encoder.pair_wait=1"]
+    result = subprocess.run(command, cwd=checkout, env=prefect_env, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "discern: ERROR override 'train_encoder.pair_wait=1': train_encoder.pair_wait is not in params.yaml"
+    )
+    assert (checkout / "params.yaml").read_text() == before

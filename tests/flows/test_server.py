@@ -1,0 +1,25 @@
+"""The server works with the versions that are locked: two packages break it silently (see pyproject.toml)."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from test_pipeline import ask
+
+# A cron deployment of the real flow, as flows.deploy makes it, without serving it.
+DEPLOY = "from flows.pipeline import pipeline; pipeline.to_deployment('nightly', cron='0 3 * * *').apply()"
+
+
+def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: dict[str, str]) -> None:
+    """The first half fails with fastapi >= 0.151, the second with SQLAlchemy >= 2.1."""
+    subprocess.run([sys.executable, "-c", DEPLOY], cwd=tmp_path, env=prefect_env, check=True, timeout=120)
+    command = [sys.executable, "-m", "prefect", "deployment", "ls"]
+    listed = subprocess.run(command, env=prefect_env, capture_output=True, text=True, check=True, timeout=120)
+    assert "pipeline/nightly" in listed.stdout
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    deadline = time.monotonic() + 60
+    while not (runs := ask("flow_runs/filter", scheduled, prefect_env)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert runs
+    assert all("T03:00:00" in run["expected_start_time"] for run in runs)

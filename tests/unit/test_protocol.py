@@ -1,0 +1,209 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from discern.data.packed import PackedSplit
+from discern.errors import DataError
+from discern.evaluation.bootstrap import mean_interval
+from discern.evaluation.protocol import Evaluation, evaluate
+from discern.models.encoder import build_encoder
+from discern.models.weights import save_encoder
+from discern.params import Params, load
+from discern.params.training import Encoder
+from discern.stages.context import Context
+from discern.stages.evaluate import outcome_table, run
+from discern.workspace import Workspace
+
+SIZE = 16
+CLASSES = ["ant", "bee", "cat"]
+ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load(Path(__file__).parents[2] / "params.yaml")
+
+
+def split(n: int, seed: int, parts: bool = False) -> PackedSplit:
+    """Images whose class is a colour under noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    images = rng.integers(0, 200, (n, SIZE, SIZE, 3))
+    images[np.arange(n), :, :, labels] += 40
+    index = pd.DataFrame(
+        {
+            "path": [f"{seed}/{i}.png" for i in range(n)],
+            "label": [CLASSES[label] for label in labels],
+            "label_id": labels,
+            "sha256": [f"{i:064x}" for i in range(n)],
+        }
+    )
+    masks = rng.random((n, SIZE, SIZE)) < 0.25 if parts else None
+    return PackedSplit(images.astype(np.uint8), index, labels, CLASSES, masks, "0" * 32)
+
+
+def without_labels(data: PackedSplit, rows: Any = slice(None)) -> PackedSplit:
+    labels = data.labels.copy()
+    labels[rows] = -1
+    return replace(data, labels=labels)
+
+
+def run_protocol(params: Params, train: PackedSplit, val: PackedSplit, test: PackedSplit) -> Evaluation:
+    encoder = build_encoder(ENCODER, seed=0)
+    return evaluate(encoder, train, val, test, params.evaluate, params.base, torch.device("cpu"))
+
+
+def test_all_figures_of_a_labelled_data_set_with_parts(params: Params) -> None:
+    result = run_protocol(params, split(60, 0), split(15, 1), split(40, 2, parts=True))
+    metrics, outcomes = result.findings.metrics, result.findings.outcomes
+    assert {name: set(section) for name, section in metrics.items()} == {
+        "probe": {"top1", "top1_low", "top1_high", "top5", "balanced", "macro_f1", "strength", "val_top1"},
+        "knn": {"top1", "top1_low", "top1_high", "k"},
+        "retrieval": {
+            *("rank1", "rank1_low", "rank1_high", "rank5"),
+            *("map", "map_low", "map_high", "excluded"),
+        },
+        "label_free": {"alignment", "uniformity", "view_rank1", "effective_rank", "std"},
+        "localisation": {"energy", "energy_low", "energy_high", "area", "excluded"},
+        "floor": {"majority"},
+        "images": {"train", "val", "test", "classes"},
+    }
+    assert metrics["images"] == {"train": 60, "val": 15, "test": 40, "classes": 3}
+    assert metrics["floor"]["majority"] == 14 / 40
+    assert metrics["probe"]["top1"] > 0.6  # colours are easy, even for a random encoder
+    labels = np.arange(40) % 3
+    for name in ("probe", "knn"):
+        right = outcomes[f"{name}_pred"] == labels
+        np.testing.assert_array_equal(outcomes[f"{name}_correct"], right)
+        expected = mean_interval(right, params.evaluate.bootstrap.samples, params.evaluate.bootstrap.seed)
+        assert metrics[name]["top1"] == expected.mean
+        assert (metrics[name]["top1_low"], metrics[name]["top1_high"]) == (expected.low, expected.high)
+    assert metrics["retrieval"]["map"] == outcomes["ap"].mean()
+    neighbours = outcomes["neighbours"]
+    assert neighbours.shape == (40, 12)
+    np.testing.assert_array_equal(outcomes["rank1_correct"], labels[neighbours[:, 0]] == labels)
+    assert result.findings.notes == []
+
+
+def test_heat_maps_of_24_evenly_spread_images(params: Params) -> None:
+    result = run_protocol(params, split(60, 0), split(15, 1), split(47, 2))
+    assert result.heat_map_rows.tolist() == list(range(0, 47, 2))
+    assert result.heat_maps is not None
+    assert result.heat_maps.shape == (24, SIZE, SIZE)
+    few = run_protocol(params, split(60, 0), split(15, 1), split(5, 2))
+    assert few.heat_map_rows.tolist() == [0, 1, 2, 3, 4]
+    assert "localisation" not in few.findings.metrics
+
+
+def test_without_any_label_only_what_needs_none(params: Params) -> None:
+    splits = [without_labels(split(n, seed)) for seed, n in enumerate((60, 15, 40))]
+    result = run_protocol(params, *splits)
+    assert set(result.findings.metrics) == {"label_free", "images"}
+    assert result.heat_maps is None
+    assert len(result.findings.notes) == 2
+    table = outcome_table(result, splits[2])
+    for name in ("probe_pred", "knn_pred", "probe_correct", "knn_correct", "rank1_correct", "ap"):
+        assert table[name].null_count == 40
+    assert table["neighbours"].null_count == 0
+
+
+def test_partly_labelled_data_are_scored_where_labels_are(params: Params) -> None:
+    train, val, test = split(60, 0), split(15, 1), split(40, 2, parts=True)
+    hidden = np.arange(40) % 4 == 0
+    result = run_protocol(
+        params, without_labels(train, slice(0, 30)), without_labels(val), without_labels(test, hidden)
+    )
+    outcomes = result.findings.outcomes
+    for name in ("probe_correct", "knn_correct", "rank1_correct", "ap"):
+        np.testing.assert_array_equal(np.isnan(outcomes[name]), hidden)
+    assert set(outcomes["probe_pred"]) <= {0, 1, 2}  # predicted all the same
+    assert result.findings.metrics["localisation"]["excluded"] >= hidden.sum()
+    assert "val_top1" not in result.findings.metrics["probe"]
+    assert any("val has no labelled images" in note for note in result.findings.notes)
+
+
+def test_one_class_has_nothing_to_tell_apart(params: Params) -> None:
+    splits = [split(n, seed) for seed, n in enumerate((60, 15, 40))]
+    single = [replace(data, labels=np.zeros_like(data.labels), classes=["ant"]) for data in splits]
+    result = run_protocol(params, *single)
+    assert set(result.findings.metrics) == {"label_free", "images"}
+
+
+def test_fewer_training_images_than_k_is_noted(params: Params) -> None:
+    result = run_protocol(params, split(9, 0), split(6, 1), split(10, 2))
+    assert result.findings.metrics["knn"]["k"] == 9
+    assert any("clipped" in note for note in result.findings.notes)
+
+
+def test_a_single_test_image_is_one_clear_error(params: Params) -> None:
+    with pytest.raises(DataError, match="data/packed/test: one image"):
+        run_protocol(params, split(9, 0), split(6, 1), split(1, 2))
+
+
+class Recorded:
+    """Stands in for the Recorder."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.files: list[Path] = []
+        self.datasets: list[tuple[str, str]] = []
+
+    def metrics(self, values: dict[str, float], step: int | None = None) -> None:
+        self.figures |= values
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        assert path.exists()
+        self.files.append(path)
+
+    def dataset(self, name: str, frame: pd.DataFrame, digest: str, context: str) -> None:
+        self.datasets.append((name, context))
+
+
+def prepared(workspace: Workspace) -> None:
+    for name, seed, n in (("train", 0, 60), ("val", 1, 15), ("test", 2, 40)):
+        folder, data = workspace.packed(name), split(n, seed)
+        folder.mkdir(parents=True)
+        np.save(folder / "images.npy", data.images)
+        data.index.to_parquet(folder / "index.parquet")
+    (workspace.packed("train").parent / "classes.json").write_text(json.dumps(CLASSES))
+    save_encoder(workspace.encoder("continue", 3), build_encoder(ENCODER, seed=0), ENCODER, SIZE)
+
+
+def test_the_stage_writes_the_same_bytes_every_time(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISCERN_DEVICE", "cpu")
+    workspace = Workspace(tmp_path)
+    prepared(workspace)
+    contents = []
+    for _ in range(2):
+        record: Any = Recorded()
+        run(Context("evaluate_control", 3, "continue", params, workspace, record))
+        folder = workspace.embeddings("continue", 3)
+        files = [*sorted(folder.iterdir()), workspace.metrics("continue", 3)]
+        contents.append({path.name: path.read_bytes() for path in files})
+    assert set(contents[0]) == {"cams.npy", "cams_rows.npy", "outcomes.parquet", "test.npz", "3.json"}
+    assert contents[0] == contents[1]
+
+    figures = json.loads(contents[0]["3.json"])
+    assert record.figures["probe.top1"] == pytest.approx(figures["probe"]["top1"], abs=1e-6)
+    assert record.figures["images.test"] == 40
+    assert record.files == [workspace.metrics("continue", 3)]
+    assert record.datasets == [("test", "evaluation")]
+
+    outcomes = pd.read_parquet(folder / "outcomes.parquet")
+    assert outcomes["path"].tolist() == [f"2/{i}.png" for i in range(40)]
+    assert outcomes["probe_correct"].dtype == bool
+    assert outcomes["probe_correct"].mean() == pytest.approx(figures["probe"]["top1"], abs=1e-6)
+    assert len(outcomes["neighbours"][0]) == 12
+    features = np.load(folder / "test.npz")["features"]
+    assert features.shape == (40, 64)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    neighbour = outcomes["neighbours"][0][0]
+    assert unit[0] @ unit[neighbour] == pytest.approx(outcomes["neighbour_similarity"][0][0], abs=1e-5)

@@ -1,0 +1,299 @@
+"""The loop, its objectives, and that an interrupted run ends bit-equal to an undisturbed one."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from discern.data.views import Augment
+from discern.errors import InterruptedStageError, ModelError
+from discern.models.decoder import build_decoder
+from discern.models.encoder import build_encoder
+from discern.params import Params
+from discern.params.synthesis import Decoder, PairTraining, Swap
+from discern.params.training import Base, Encoder, MoCo, SimCLR
+from discern.ssl import build_method
+from discern.synthesis.basis import fit_basis
+from discern.synthesis.pairs import Synthesizer
+from discern.training.checkpoint import Checkpoint
+from discern.training.loop import Row, Run, build_optimizers, spread, train
+from discern.training.objectives import (
+    Batch,
+    ContrastiveObjective,
+    Objective,
+    PairObjective,
+    SupervisedObjective,
+    reconstruction_loss,
+)
+from discern.training.pair_sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
+from discern.training.schedule import cosine_with_warmup, linear_rise, plan
+
+CPU = torch.device("cpu")
+ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
+SIMCLR = SimCLR(kind="simclr", temperature=0.2, hidden=16, dim=8)
+MOCO = MoCo(kind="moco", temperature=0.2, hidden=16, dim=8, queue=16, momentum=0.9, allow_long_queue=False)
+PAIRS = PairTraining(
+    pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
+    warmup=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def base(params: Params) -> Base:
+    return params.base.model_copy(update={"encoder": ENCODER, "batch_size": 8, "precision": "bf16"})
+
+
+@pytest.fixture
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+
+
+def contrastive() -> Objective:
+    encoder = build_encoder(ENCODER, 0)
+    decoder = build_decoder(Decoder(width=16, resolution=16), encoder.dim, 0)
+    return ContrastiveObjective(build_method(SIMCLR, encoder, 20, 0), decoder, 0.1)
+
+
+def momentum() -> Objective:
+    return ContrastiveObjective(build_method(MOCO, build_encoder(ENCODER, 0), 20, 0))
+
+
+def offline_pairs(params: PairTraining = PAIRS) -> PairObjective:
+    encoder = build_encoder(ENCODER, 0)
+    decoder = build_decoder(Decoder(width=16, resolution=16), encoder.dim, 0)
+    rng = np.random.default_rng(1)
+    made = (rng.integers(0, 256, shape, dtype=np.uint8) for shape in [(20, 16, 16, 3), (20, 2, 16, 16, 3)])
+    source = OfflinePairs(*made, seed=0, device=CPU)
+    return PairObjective(build_method(SIMCLR, encoder, 20, 0), decoder, source, params, size=16)
+
+
+def online_pairs() -> Objective:
+    encoder = build_encoder(ENCODER, 0)
+    decoder = build_decoder(Decoder(width=16, resolution=16), encoder.dim, 0)
+    basis = fit_basis(torch.rand(30, encoder.dim, generator=torch.Generator().manual_seed(0)), "pca")
+    synthesizer = Synthesizer(decoder, basis, torch.arange(encoder.dim) > 4, Swap(kind="swap"))
+    params = PAIRS.model_copy(update={"source": "online", "pair": "reconstructed"})
+    return PairObjective(build_method(SIMCLR, encoder, 20, 0), decoder, OnlinePairs(synthesizer, 0), params, 16)
+
+
+def supervised() -> Objective:
+    torch.manual_seed(0)
+    return SupervisedObjective(build_encoder(ENCODER, 0), torch.arange(20) % 3, 3, 0.1)
+
+
+OBJECTIVES: list[Callable[[], Objective]] = [contrastive, momentum, offline_pairs, online_pairs, supervised]
+
+
+def run(
+    objective: Objective,
+    base: Base,
+    images: NDArray[np.uint8],
+    folder: Path,
+    budget: int = 12,
+    stop_after: int | None = None,
+) -> list[Row]:
+    asked = iter(range(1, 10_000))
+    settings = Run(
+        name="test",
+        images=images,
+        plan=plan(budget, len(images), base.batch_size, objective.passes),
+        base=base,
+        size=16,
+        seed=0,
+        device=CPU,
+        checkpoint=Checkpoint(folder),
+        on_row=lambda row, step: None,
+        monitor=lambda encoder: float(encoder.conv1.weight.detach().sum()),
+        stop=lambda: next(asked) == stop_after,
+    )
+    return train(objective, settings)
+
+
+@pytest.mark.parametrize("build", OBJECTIVES, ids=lambda b: b.__name__)
+def test_interrupted_and_resumed_is_bit_equal_to_undisturbed(
+    build: Callable[[], Objective], base: Base, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    straight = build()
+    expected = run(straight, base, images, tmp_path / "a")
+    first = build()
+    with pytest.raises(InterruptedStageError, match=r"stopped after step 3 of"):
+        run(first, base, images, tmp_path / "b", stop_after=3)
+    resumed = build()
+    rows = run(resumed, base, images, tmp_path / "b")
+    assert rows == expected
+    for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(
+    base: Base, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    a, b = run(contrastive(), base, images, tmp_path / "a"), run(contrastive(), base, images, tmp_path / "b")
+    assert a == b
+    assert a[0]["loss"] != run(contrastive(), base, images[::-1].copy(), tmp_path / "c")[0]["loss"]
+
+
+def test_a_torn_checkpoint_starts_anew(base: Base, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    with pytest.raises(InterruptedStageError):
+        run(contrastive(), base, images, tmp_path, stop_after=2)
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert run(contrastive(), base, images, tmp_path)[0]["step"] == 1
+    assert not file.exists()
+
+
+def test_rows_say_where_the_run_stands(base: Base, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    rows = run(contrastive(), base, images, tmp_path)
+    last = rows[-1]
+    assert last["step"] == 15  # 12 passes x 20 images / (2 passes x 8 images)
+    assert last["passes"] == pytest.approx(12)
+    assert last["chance"] == pytest.approx(math.log(15))
+    assert last["loss"] == pytest.approx(last["contrastive"] + 0.1 * last["reconstruction"], rel=1e-5)  # type: ignore[operator]
+    assert sum(row["knn"] is not None for row in rows) == 5
+    assert rows[0]["lr"] < rows[1]["lr"]  # type: ignore[operator]  # warm-up
+
+
+def test_a_loss_that_is_lost_stops_the_run(base: Base, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    objective = contrastive()
+    with torch.no_grad():
+        objective.encoder.conv1.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"loss is nan at step 1; lower base\.optimizer\.lr"):
+        run(objective, base, images, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pair", "weight", "passes"), [("real", 1.0, 3), ("reconstructed", 1.0, 4), ("real", 0.0, 2)]
+)
+def test_every_encoder_pass_is_counted(
+    pair: str, weight: float, passes: int, base: Base, images: NDArray[np.uint8]
+) -> None:
+    objective = offline_pairs(PAIRS.model_copy(update={"pair": pair, "pair_weight": weight, "warmup": 0.0}))
+    seen = 0
+
+    def count(module: torch.nn.Module, args: tuple[torch.Tensor]) -> None:
+        nonlocal seen
+        seen += len(args[0])
+
+    objective.encoder.register_forward_pre_hook(count)
+    objective(batch(images), Augment(base.views, 16, 0, 20))
+    assert seen == 8 * passes == 8 * objective.passes
+
+
+def batch(images: NDArray[np.uint8], step: int = 0) -> Batch:
+    x = torch.from_numpy(images[:8]).permute(0, 3, 1, 2)
+    return Batch(x, torch.arange(8), epoch=0, step=step, steps=10)
+
+
+def test_without_pair_weight_ours_is_the_control(base: Base, images: NDArray[np.uint8]) -> None:
+    augment = Augment(base.views, 16, 0, 20)
+    without = offline_pairs(PAIRS.model_copy(update={"pair_weight": 0.0, "reconstruction_weight": 0.0}))
+    control = ContrastiveObjective(build_method(SIMCLR, build_encoder(ENCODER, 0), 20, 0))
+    assert float(without(batch(images), augment).loss) == float(control(batch(images), augment).loss)
+
+
+def test_pair_loss_is_the_contrast_of_a_view_with_the_synthesized_image(
+    base: Base, images: NDArray[np.uint8]
+) -> None:
+    objective, augment = offline_pairs(), Augment(base.views, 16, 0, 20)
+    terms = objective(batch(images, step=5), augment)
+    parts = {name: float(value.detach()) for name, value in terms.parts.items()}
+    expected = parts["contrastive"] + 0.1 * parts["reconstruction"] + 1.0 * parts["pair"]
+    assert float(terms.loss.detach()) == pytest.approx(expected, rel=1e-5)
+    early = objective(batch(images, step=1), augment)
+    parts = {name: float(value.detach()) for name, value in early.parts.items()}
+    expected = parts["contrastive"] + 0.1 * parts["reconstruction"] + 0.2 * parts["pair"]  # warm-up over 5 steps
+    assert float(early.loss.detach()) == pytest.approx(expected, rel=1e-5)
+    _, perturbed = objective.source(torch.arange(8), torch.empty(0), 0, 0)
+    view = augment(perturbed, torch.arange(8), 0, 3)
+    first = augment(batch(images).images, torch.arange(8), 0, 0)
+    second = augment(batch(images).images, torch.arange(8), 0, 1)
+    y = objective.encoder(torch.cat([first, second]))[:8]
+    by_hand = objective.method.contrast(y, objective.encoder(view))
+    assert float(early.parts["pair"].detach()) == pytest.approx(float(by_hand.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("kept", "same"), [("separate", True), ("joint", False)])
+def test_synthesized_images_leave_no_trace_in_separate_statistics(
+    kept: str, same: bool, base: Base, images: NDArray[np.uint8]
+) -> None:
+    augment = Augment(base.views, 16, 0, 20)
+    ours, control = offline_pairs(PAIRS.model_copy(update={"batch_norm": kept})), contrastive()
+    ours(batch(images), augment)
+    control(batch(images), augment)
+    assert torch.equal(ours.encoder.bn1.running_mean, control.encoder.bn1.running_mean) is same
+    assert ours.encoder.bn1.momentum == 0.1
+
+
+def test_context_managers_put_everything_back() -> None:
+    norm = torch.nn.BatchNorm1d(2)
+    with pytest.raises(RuntimeError), frozen_statistics(norm, True):
+        norm(torch.randn(4, 2) + 9)
+        raise RuntimeError
+    assert norm.momentum == 0.1
+    assert torch.equal(norm.running_mean, torch.zeros(2))  # type: ignore[arg-type]  # it is tracked
+    with in_eval_mode(norm):
+        assert not norm.training
+    assert norm.training
+
+
+def test_offline_pairs_take_every_copy_in_turn_and_the_right_image() -> None:
+    original = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones((1, 4, 4, 3), np.uint8)
+    perturbed = original[:, None] * 10 + np.arange(3, dtype=np.uint8).reshape(1, 3, 1, 1, 1)
+    source = OfflinePairs(original, perturbed, seed=0, device=CPU)
+    chosen = set()
+    for epoch in range(12):
+        index = torch.tensor([3, 1])
+        first, second = source(index, torch.empty(0), epoch, 0)
+        assert first[:, 0, 0, 0].tolist() == [3, 1]
+        assert (second[:, 0, 0, 0] // 10).tolist() == [3, 1]
+        chosen.add(int(second[0, 0, 0, 0]) % 10)
+    assert chosen == {0, 1, 2}
+
+
+def test_decoder_learns_by_its_own_optimiser_and_decay_spares_biases(base: Base) -> None:
+    objective = contrastive()
+    main, adam = build_optimizers(objective, base.optimizer, batch_size=64, decoder_lr=0.003)
+    assert main.param_groups[0]["lr"] == pytest.approx(base.optimizer.lr / 4)
+    assert adam.param_groups[0]["lr"] == 0.003
+    sizes = [sum(p.numel() for g in o.param_groups for p in g["params"]) for o in (main, adam)]
+    assert sum(sizes) == sum(p.numel() for p in objective.parameters())
+    assert objective.decoder is not None
+    assert sizes[1] == sum(p.numel() for p in objective.decoder.parameters())
+    assert {p.ndim for p in main.param_groups[1]["params"]} == {1}
+    assert main.param_groups[1]["weight_decay"] == 0
+
+
+def test_reconstruction_loss_compares_at_the_decoders_resolution() -> None:
+    decoder = build_decoder(Decoder(width=16, resolution=16), 8, 0).eval()
+    y, x = torch.rand(3, 8), torch.rand(3, 3, 32, 32)
+    small = torch.nn.functional.interpolate(x, size=16, mode="bilinear", antialias=True)
+    expected = (decoder(y) - small).pow(2).mean()
+    torch.testing.assert_close(reconstruction_loss(decoder, y, x), expected)
+
+
+def test_spread_is_one_for_a_sphere_and_zero_for_a_point() -> None:
+    sphere = torch.nn.functional.normalize(torch.randn(4000, 32, generator=torch.Generator().manual_seed(0)))
+    assert spread(sphere) == pytest.approx(1.0, abs=0.02)
+    assert spread(sphere[:1].expand(10, -1)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_plan_spends_the_budget_whatever_a_step_costs() -> None:
+    for passes in (1, 2, 3, 4):
+        steps = plan(24, 2000, 100, passes)
+        assert steps.passes_per_image(steps.steps) == pytest.approx(24, rel=0.01)
+    assert plan(1, 5, 128, 2).batch_size == 5
+    assert plan(1, 5, 128, 2).steps == 1
+
+
+def test_schedules() -> None:
+    factors = [cosine_with_warmup(step, 100, 0.1) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[99] < 0.001
+    assert [linear_rise(s, 100, 0.1) for s in (0, 5, 10, 99)] == [0, 0.5, 1, 1]
+    assert linear_rise(0, 100, 0.0) == 1
