@@ -47,6 +47,6 @@ def _assign(tree: Any, override: str) -> None:
     if not isinstance(node, dict) or last not in node:
         raise ParamsError(f"override {override!r}: {key} is not in params.yaml")
     try:
-        node[last] = YAML(typ="safe", pure=True).load(value)
+        node[last] = YAML().load(value)  # keeps the way a list or mapping is written
     except YAMLError as error:
         raise ParamsError(f"override {override!r}: the value is not valid YAML") from error

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from pathlib import Path
 
 from PIL import Image
@@ -30,27 +29,9 @@ def publish_results(root: Path, mlflow_run: dict[str, str | None]) -> None:
 
 
 def results_table(root: Path) -> str | None:
-    """The report's table as Markdown: reports/table.md, else made from metrics/summary.json, else None."""
+    """The report's table as Markdown, or None before there is a report."""
     table = root / "reports" / "table.md"
-    if table.is_file():
-        return table.read_text(encoding="utf-8").strip()
-    summary = root / "metrics" / "summary.json"
-    if not summary.is_file():
-        return None
-    arms = json.loads(summary.read_text(encoding="utf-8")).get("arms", {})
-    names = list(dict.fromkeys(name for figures in arms.values() for name in figures))
-    rows = [[arm, *(_interval(figures.get(name)) for name in names)] for arm, figures in arms.items()]
-    lines = [["arm", *names], ["---"] * (len(names) + 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _interval(figure: dict[str, float] | None) -> str:
-    if not figure:
-        return "–"
-    mean, low, high = (figure.get(key) for key in ("mean", "low", "high"))
-    if mean is None:
-        return "–"
-    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return table.read_text(encoding="utf-8").strip() if table.is_file() else None
 
 
 def mlflow_link(run: dict[str, str | None]) -> str:

@@ -8,7 +8,6 @@ import typer
 
 from discern import __version__
 from discern.errors import DataError, DiscernError
-from discern.workspace import Workspace
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ EncoderOption = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; a user's error is one line and its exit code, never a traceback."""
-    from discern.settings import silence_telemetry
-
-    silence_telemetry()
     try:
         app(prog_name="discern")
     except DiscernError as error:
@@ -66,6 +62,7 @@ def results() -> None:
 
     from discern.report.summary import read_summary
     from discern.report.table import explanation, headline, terminal
+    from discern.workspace import Workspace
 
     workspace = Workspace(Path.cwd())
     summary = read_summary(workspace.summary.relative_to(Path.cwd()))
@@ -141,6 +138,7 @@ def neighbours(
     from rich.table import Table
 
     from discern.embedding import nearest
+    from discern.workspace import Workspace
 
     params, packed = _params(), Workspace(Path.cwd()).packed("train").relative_to(Path.cwd())
     found = nearest(photo, encoder, packed, count, params.pack.resize, params.validation.max_pixels)

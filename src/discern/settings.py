@@ -50,12 +50,13 @@ class Settings(BaseSettings):
     tracking: bool = Field(True, description="false: keep no MLflow record")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as this process may use")
-    offline: bool = Field(False, description="never open a connection; archives must lie in data/downloads")
+    offline: bool = Field(False, description="never open a connection; archives must lie in .discern/downloads")
     progress: str = Field(
         "auto",
         pattern=r"^(auto|lines|none)$",
         description="auto: a bar on a terminal; lines: for log readers",
     )
+    checkpoint_seconds: float = Field(60.0, ge=0, description="between periodic checkpoints of a training run")
     pipeline: str | None = Field(None, description="id of the pipeline run that started this stage")
 
     @property

@@ -1,5 +1,6 @@
 """One Prefect server for all tests of the flows, and toy pipelines for them to run."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,10 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Ask = Callable[[str, dict[str, Any]], Any]
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # flows/ is no installed package
@@ -24,7 +28,7 @@ stages:
     params: [dataset]
     outs: [images.txt, reports/runs/draw.json]
   train_encoder:
-    matrix: {seed: "${base.seeds}"}
+    matrix: {seed: "${arms.seeds}"}
     cmd: python train_encoder.py --seed ${item.seed}
     deps: [train_encoder.py, images.txt]
     params: [train_encoder]
@@ -51,7 +55,7 @@ from discern.stages.runner import execute
 def run(ctx):
     Path("training.pid").write_text(str(os.getpid()))
     for step in range(10):
-        print(f"progress {step / 10:.3f} loss {4 - step / 10:.2f} chance 5.54 1200 img/s", file=sys.stderr, flush=True)
+        sys.stderr.write(f"progress {step / 10:.3f} loss {4 - step / 10:.2f} chance 5.54 1200 img/s\\n")
         time.sleep(float(os.environ.get("WORK", "0")) / 10)
     weight = ctx.params.train_encoder.pair_weight
     ctx.record.metrics({"loss": weight})
@@ -99,6 +103,21 @@ def _wait_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except OSError:
             time.sleep(0.3)
     pytest.fail(f"Prefect's server did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def ask(prefect_env: dict[str, str]) -> Ask:
+    """Sends one request to the server."""
+
+    def post(path: str, body: dict[str, Any]) -> Any:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"{prefect_env['PREFECT_API_URL']}/{path}", json.dumps(body).encode(), headers
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    return post
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text()
     path.write_text(text)
-    apply_overrides(path, ["train_encoder.pair_weight=0.25", "base.seeds=[0, 1]"])
+    apply_overrides(path, ["train_encoder.pair_weight=0.25", "arms.seeds=[0, 1]"])
     changed = [
         (old, new)
         for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True)
@@ -72,7 +72,7 @@ def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
         ("train_encoder.weight=1", "train_encoder.weight is not in params.yaml"),
         ("nowhere.at.all=1", "nowhere.at.all is not in params.yaml"),
         ("train_encoder.pair_weight=-1", "train_encoder.pair_weight = -1"),
-        ("base.seeds=[0", "not valid YAML"),
+        ("arms.seeds=[0", "not valid YAML"),
     ],
 )
 def test_wrong_override_changes_nothing(tmp_path: Path, override: str, message: str) -> None:
@@ -81,7 +81,7 @@ def test_wrong_override_changes_nothing(tmp_path: Path, override: str, message: 
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
     with pytest.raises(ParamsError) as error:
-        apply_overrides(path, ["base.seeds=[7]", override])
+        apply_overrides(path, ["arms.seeds=[7]", override])
     assert message in str(error.value)
     assert path.read_text() == (ROOT / "params.yaml").read_text()
 
@@ -90,7 +90,10 @@ def test_stubborn_processes_are_killed() -> None:
     """A leader that dies politely and a grandchild that does not."""
     from flows.dvc import stop_session
 
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('on', flush=True); time.sleep(60)"
+    )
     leader_code = (
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {deaf!r}]); time.sleep(60)"
     )

@@ -1,12 +1,12 @@
 """The Prefect flow runs the same pipeline as `dvc repro`, leaves a full record, and can be stopped."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,13 @@ FLOW = [sys.executable, "-m", "flows.pipeline"]
 REPRO = [sys.executable, "-m", "dvc", "repro"]
 
 
-def states(env: dict[str, str]) -> list[tuple[str, str]]:
-    """Name and state of every task run, newest flow first."""
-    runs = ask("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"}, env)
+Ask = Callable[[str, dict[str, Any]], Any]
+
+
+def states(ask: Ask) -> list[tuple[str, str]]:
+    """Name and state of every task run, newest first."""
+    runs = ask("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
     return [(run["name"], run["state"]["name"]) for run in runs]
-
-
-def ask(path: str, body: dict[str, Any], env: dict[str, str]) -> Any:
-    """One request to the server."""
-    from urllib.request import Request, urlopen
-
-    request = Request(
-        f"{env['PREFECT_API_URL']}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urlopen(request, timeout=30) as answer:
-        return json.load(answer)
 
 
 def lock(root: Path) -> dict[str, Any]:
@@ -44,7 +36,7 @@ def lock(root: Path) -> dict[str, Any]:
 
 
 def test_flow_equals_repro_and_reuses_what_did_not_change(
-    checkout: Path, tmp_path: Path, prefect_env: dict[str, str]
+    checkout: Path, tmp_path: Path, prefect_env: dict[str, str], ask: Ask
 ) -> None:
     other = shutil.copytree(checkout, tmp_path / "other")
     quiet = {**prefect_env, "DISCERN_TRACKING": "false"}
@@ -52,15 +44,15 @@ def test_flow_equals_repro_and_reuses_what_did_not_change(
     subprocess.run(FLOW, cwd=checkout, env=prefect_env, check=True, timeout=200)
     assert plain.wait(timeout=200) == 0
     assert lock(checkout) == lock(other)
-    assert sorted(states(prefect_env)) == [("draw", "Completed"), ("train_encoder@0", "Completed")]
+    assert sorted(states(ask)) == [("draw", "Completed"), ("train_encoder@0", "Completed")]
 
     again = [*FLOW, "--set", "train_encoder.pair_weight=0.25"]
     subprocess.run(again, cwd=checkout, env=prefect_env, check=True, timeout=200)
-    assert states(prefect_env)[:2] == [("train_encoder@0", "Completed"), ("draw", "Cached")]
+    assert states(ask)[:2] == [("train_encoder@0", "Completed"), ("draw", "Cached")]
     assert (checkout / "model-0.txt").read_text() == "20 species weight 0.25"
     assert "pair_weight: 0.25" in (checkout / "params.yaml").read_text()
 
-    artifacts = ask("artifacts/filter", {"sort": "CREATED_DESC"}, prefect_env)
+    artifacts = ask("artifacts/filter", {"sort": "CREATED_DESC"})
     progress = next(a for a in artifacts if a["key"] == "progress-train-encoder-0")
     assert (progress["type"], float(progress["data"])) == ("progress", 100.0)
     check_mlflow(checkout)
@@ -88,7 +80,7 @@ def check_mlflow(root: Path) -> None:
     assert {key.split(".")[0] for key in used} == {"train_encoder"}
 
 
-def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict[str, str]) -> None:
+def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> None:
     env = {**prefect_env, "DISCERN_TRACKING": "false", "WORK": "300"}
     flow = subprocess.Popen(FLOW, cwd=checkout, env=env)
     pid = wait_for_training(checkout, flow)
@@ -96,7 +88,7 @@ def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict
     assert flow.wait(timeout=40) != 0
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert not [p for p in psutil.process_iter() if _works_in(p, checkout)]
-    assert states(prefect_env)[0][1] not in {"Running", "Completed"}
+    assert states(ask)[0][1] not in {"Running", "Completed"}
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:

@@ -3,15 +3,17 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from test_pipeline import ask
+Ask = Callable[[str, dict[str, Any]], Any]
 
 # A cron deployment of the real flow, as flows.deploy makes it, without serving it.
 DEPLOY = "from flows.pipeline import pipeline; pipeline.to_deployment('nightly', cron='0 3 * * *').apply()"
 
 
-def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: dict[str, str]) -> None:
+def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: dict[str, str], ask: Ask) -> None:
     """The first half fails with fastapi >= 0.151, the second with SQLAlchemy >= 2.1."""
     subprocess.run([sys.executable, "-c", DEPLOY], cwd=tmp_path, env=prefect_env, check=True, timeout=120)
     command = [sys.executable, "-m", "prefect", "deployment", "ls"]
@@ -19,7 +21,7 @@ def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: di
     assert "pipeline/nightly" in listed.stdout
     scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     deadline = time.monotonic() + 60
-    while not (runs := ask("flow_runs/filter", scheduled, prefect_env)) and time.monotonic() < deadline:
+    while not (runs := ask("flow_runs/filter", scheduled)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert runs
     assert all("T03:00:00" in run["expected_start_time"] for run in runs)

@@ -66,6 +66,7 @@ def test_k_above_the_training_set_is_clipped_and_noted() -> None:
     assert "20" in result.note
     assert "8" in result.note
     assert result.predictions.tolist() == reference(train, labels, queries, 8, 0.07)
+    assert vote(train, labels, queries, 8, 0.07).note is None
 
 
 def test_tiny_temperature_does_not_overflow() -> None:

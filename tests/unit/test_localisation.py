@@ -16,7 +16,8 @@ def encoder() -> ResNetEncoder:
     small = build_encoder(Encoder(kind="resnet18", width=8, stem="small_images"), seed=0)
     with torch.no_grad():  # statistics of real batches, so that the maps are not dominated by one channel
         small.train()(torch.randn(16, 3, SIZE, SIZE))
-    return small.eval()
+    small.eval()
+    return small
 
 
 @pytest.fixture

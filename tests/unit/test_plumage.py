@@ -20,7 +20,7 @@ from discern.data.plumage.species import PER_GENUS, catalogue
 from discern.errors import ParamsError
 from discern.params.dataset import Plumage
 
-DRAWING = "dc00dd334a4f518fb34e5bb523ee73a005ae7be00c3d42ca9dd21ae917fec50a"
+DRAWING = "d0096291b764e6018940d2015228a3a837f3c989883aa6ba84e9cf7d4d55ebaf"
 """sha256 of the pixels and masks of `TINY`; a change of it is a change of everybody's data set."""
 
 

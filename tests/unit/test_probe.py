@@ -147,6 +147,16 @@ def test_collapsed_features_give_a_probe_all_the_same() -> None:
     assert scores.balanced == pytest.approx(1 / 3)
 
 
+def test_rounding_noise_in_a_dimension_is_not_blown_up() -> None:
+    features, labels = clusters(200, 0)
+    train = features.astype(np.float64)
+    train[:, 2] += 1e-9 * np.random.default_rng(0).normal(size=200)
+    test = train.copy()
+    test[:, 2] += 1e-3  # a million standard deviations, and still nothing
+    probe = fit((train, labels), (train, labels), 4, STRENGTHS)
+    np.testing.assert_allclose(probe.probabilities(test), probe.probabilities(train), atol=1e-6)
+
+
 def test_no_convergence_is_noted(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
     monkeypatch.setattr("discern.evaluation.probe._MAX_ITERATIONS", 1)
     probe = fit(clusters(200, 0), clusters(80, 1), 4, [1.0])

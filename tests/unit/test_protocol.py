@@ -88,6 +88,7 @@ def test_all_figures_of_a_labelled_data_set_with_parts(params: Params) -> None:
     neighbours = outcomes["neighbours"]
     assert neighbours.shape == (40, 12)
     np.testing.assert_array_equal(outcomes["rank1_correct"], labels[neighbours[:, 0]] == labels)
+    assert metrics["label_free"]["alignment"] > 0  # two different views
     assert result.findings.notes == []
 
 
@@ -128,6 +129,26 @@ def test_partly_labelled_data_are_scored_where_labels_are(params: Params) -> Non
     assert any("val has no labelled images" in note for note in result.findings.notes)
 
 
+def test_only_labelled_images_are_localised(params: Params) -> None:
+    test = without_labels(split(40, 2, parts=True), slice(6, None))
+    result = run_protocol(params, split(60, 0), split(15, 1), test)
+    assert 34 <= result.findings.metrics["localisation"]["excluded"] < 40
+
+
+def test_a_class_unknown_to_the_probe_is_drawn_as_what_it_is_taken_for(params: Params) -> None:
+    train, test = split(60, 0), split(24, 2)
+    train = without_labels(train, train.labels == 2)
+    result = run_protocol(params, train, split(15, 1), test)
+    unknown = test.labels == 2
+    assert result.heat_maps is not None
+    assert result.heat_maps[unknown].any()
+    assert not result.findings.outcomes["probe_correct"][unknown].any()
+    # the map depends on the prediction only, so hiding the label changes nothing
+    hidden = run_protocol(params, train, split(15, 1), without_labels(test, unknown))
+    assert hidden.heat_maps is not None
+    np.testing.assert_array_equal(hidden.heat_maps, result.heat_maps)
+
+
 def test_one_class_has_nothing_to_tell_apart(params: Params) -> None:
     splits = [split(n, seed) for seed, n in enumerate((60, 15, 40))]
     single = [replace(data, labels=np.zeros_like(data.labels), classes=["ant"]) for data in splits]
@@ -142,7 +163,7 @@ def test_fewer_training_images_than_k_is_noted(params: Params) -> None:
 
 
 def test_a_single_test_image_is_one_clear_error(params: Params) -> None:
-    with pytest.raises(DataError, match="data/packed/test: one image"):
+    with pytest.raises(DataError, match="data/packed/test: fewer than two images"):
         run_protocol(params, split(9, 0), split(6, 1), split(1, 2))
 
 

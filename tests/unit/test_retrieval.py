@@ -7,7 +7,9 @@ from discern.evaluation.retrieval import leave_one_out, nearest
 
 
 def reference(features: np.ndarray, labels: np.ndarray) -> tuple[list[float], list[float], list[float]]:
-    rank1, rank5, ap = [], [], []
+    rank1: list[float] = []
+    rank5: list[float] = []
+    ap: list[float] = []
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     for q in range(len(unit)):
         others = sorted((i for i in range(len(unit)) if i != q), key=lambda i: -float(unit[q] @ unit[i]))
@@ -98,7 +100,7 @@ def test_agrees_with_pytorch_metric_learning(data: tuple[np.ndarray, np.ndarray]
 def test_excluded_queries_stay_in_the_gallery_of_others() -> None:
     angles = np.deg2rad([0.0, 5, 60])
     features = np.stack((np.cos(angles), np.sin(angles)), axis=1)
-    result = leave_one_out(features, np.array([0, 1, 0]))  # the loner stands between the two
+    result = leave_one_out(features, np.array([0, 1, 0]))  # the single one stands between the two
     np.testing.assert_array_equal(result.rank1, [0, np.nan, 0])
     np.testing.assert_allclose(result.ap, [0.5, np.nan, 0.5])
     assert result.excluded == 1

@@ -16,7 +16,7 @@ from discern.errors import DataError, InterruptedStageError
 from discern.settings import settings
 from discern.stages import signals
 from discern.stages.context import Context
-from discern.stages.runner import execute, used_params
+from discern.stages.runner import execute
 from discern.tracking import run_record
 from discern.workspace import Workspace
 
@@ -137,20 +137,6 @@ def test_second_signal_does_not_wait(checkout: Path, capsys: pytest.CaptureFixtu
 
     assert execute("pack", run, []) == 130
     assert "stopped at once" in capsys.readouterr().err
-
-
-def test_used_params_are_those_of_dvc_yaml(tmp_path: Path) -> None:
-    path = tmp_path / "dvc.yaml"
-    path.write_text(
-        "stages:\n"
-        "  train:\n"
-        "    matrix: {arm: '${arms.baselines}', seed: '${base.seeds}'}\n"
-        "    cmd: python -m x --arm ${item.arm}\n"
-        "    params: [base, 'train.${item.arm}']\n"
-    )
-    assert used_params(path, "train", {"arm": "moco", "seed": "0"}) == ["base", "train.moco"]
-    assert used_params(path, "other", {}) is None
-    assert used_params(tmp_path / "none.yaml", "train", {}) is None
 
 
 def test_processes_end_as_dvc_sees_them(checkout: Path) -> None:

@@ -22,7 +22,8 @@ class PackedSplit:
         labels: (N,) numbers into `classes`; -1 without a label.
         classes: names, sorted; empty for an unlabelled data set.
         parts: (N, S, S) bool, memory-mapped: pixels that tell the class; None where nobody knows them.
-        digest: SHA-256 of index.parquet, so of the images' checksums, labels and order.
+        digest: first 32 characters (as many as MLflow takes) of the SHA-256 of index.parquet, so of the images'
+            checksums, labels and order.
     """
 
     images: npt.NDArray[np.uint8]
@@ -55,5 +56,5 @@ class PackedSplit:
             labels=index["label_id"].to_numpy(np.int64),
             classes=classes,
             parts=np.load(parts, mmap_mode="r", allow_pickle=False) if parts.exists() else None,
-            digest=hashlib.sha256(table).hexdigest(),
+            digest=hashlib.sha256(table).hexdigest()[:32],
         )

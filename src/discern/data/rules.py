@@ -120,7 +120,7 @@ def _rules_of_classes() -> list[Rule]:
             "two_classes",
             "classes",
             "error",
-            "one class only; add another, or remove the class folder to train without labels",
+            "there are two classes at least (one class only: remove its folder to train without labels)",
             "expect_table_row_count_to_be_between",
             {"min_value": 2},
         ),

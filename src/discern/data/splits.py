@@ -41,8 +41,8 @@ def leaked(files: pd.DataFrame) -> pd.Series:
     for kept, others in ((TEST, (TRAIN, VAL)), (VAL, (TRAIN,))):
         originals = files[files["split"] == kept].drop_duplicates("sha256").set_index("sha256")["path"].to_dict()
         copies = files["split"].isin(others) & files["sha256"].isin(originals.keys()) & reasons.isna()
-        for row, content in files.loc[copies, "sha256"].items():
-            reasons[row] = f"the same file as the {kept} image {originals[content]}"
+        words = f"the same file as the {kept} image "
+        reasons[copies] = [words + originals[content] for content in files.loc[copies, "sha256"]]
     return reasons
 
 

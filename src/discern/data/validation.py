@@ -104,5 +104,5 @@ def _finding(rule: Rule, result: dict[str, Any]) -> Finding:
 def _shown(example: dict[str, Any]) -> str:
     """`'class/file.jpg' (column = value)` on one line, whatever the names hold."""
     *columns, key = example  # Great Expectations puts the key last
-    values = ", ".join(f"{column} = {example[column]}" for column in columns)
+    values = ", ".join(f"{column} = {str(example[column])[:20]}" for column in columns)
     return " ".join(f"'{example[key]}' ({values})".splitlines())

@@ -95,10 +95,10 @@ def evaluate(
         device: where to compute.
 
     Raises:
-        DataError: test holds a single image, so there is nothing to compare it with.
+        DataError: test holds fewer than two images, so there is nothing to compare.
     """
     if len(test.labels) < 2:
-        raise DataError("data/packed/test: one image only; evaluation needs two, so give the test split more")
+        raise DataError("data/packed/test: fewer than two images; give the test split more")
     encoder = encoder.to(device)
     run: Extract = partial(extract, encoder, device=device, batch_size=base.batch_size, precision=base.precision)
     features = run(test.images)
@@ -218,7 +218,8 @@ def _localisation(
         return Findings(notes=["localisation needs a part mask and a heat map on one image: left out"])
     energy = _interval("energy", found.energy, bootstrap)
     area = float(np.nanmean(found.area))
-    return Findings({"localisation": {**energy, "area": area, "excluded": found.excluded}})
+    figures = {**energy, "area": area, "excluded": found.excluded}
+    return Findings({"localisation": figures}, {"energy": found.energy})
 
 
 def _interval(name: str, outcomes: npt.NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, float]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -73,7 +74,7 @@ def lines(
     with _panel(name) as (figure, axes):
         for curve in curves:
             measured = _thinned(np.flatnonzero(~np.isnan(curve.y)))
-            style = {"marker": "o", "markersize": 2.6} if len(measured) <= 40 else {}
+            style: dict[str, Any] = {"marker": "o", "markersize": 2.6} if len(measured) <= 40 else {}
             axes.plot(curve.x[measured], curve.y[measured], color=colour(curve.colour), lw=1.5, **style)
             known = np.flatnonzero(~np.isnan(curve.chance))
             if len(known):
@@ -134,7 +135,7 @@ def scatter(name: str, label: str, scores: pd.DataFrame) -> str:
 
 @contextmanager
 def _panel(name: str) -> Iterator[tuple[Figure, Axes]]:
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.family": "sans-serif",
@@ -184,7 +185,8 @@ def _thinned(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """At most MAX_POINTS of the rows, evenly spread, the first and the last among them."""
     if len(rows) <= MAX_POINTS:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, MAX_POINTS).round().astype(int)]
+    chosen: NDArray[np.intp] = rows[np.linspace(0, len(rows) - 1, MAX_POINTS).round().astype(int)]
+    return chosen
 
 
 def _floor(values: NDArray[np.float64]) -> float:

@@ -1,6 +1,9 @@
 """reports/report.html: everything that the pipeline found out, in one file that needs nothing else."""
 
 import json
+import re
+from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,11 +35,12 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
-    source, _, _ = environment.loader.get_source(environment, "style.css")  # type: ignore[union-attr]  # set above
+    environment.filters["breakable"] = _breakable
+    style = files("discern.report").joinpath("templates/style.css").read_text(encoding="utf-8")
     described = results.arms(params)
     seed, shown = params.arms.seeds[0], params.report.examples
     content: dict[str, Any] = {
-        "style": Markup(source),  # noqa: S704  our own file
+        "style": Markup(style),  # noqa: S704  our own file
         "version": __version__,
         "params": params,
         "summary": summary,
@@ -58,10 +62,15 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         "base": _json(workspace.stage_metrics("base", seed)),
         "agreement": _json(workspace.stage_metrics("scores", seed)),
         "source": _json(workspace.raw / "source.json"),
-        "gate": _figures(_json(workspace.data_metrics)),
+        "counts": _figures(_json(workspace.data_metrics) or summary.images),
         "reproduction": reproduction(workspace),
     }
     return environment.get_template("report.html.j2").render(content)
+
+
+def _breakable(name: str) -> Markup:
+    """A class name that may break after its underscores and hyphens, and nowhere else."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_-])", name))
 
 
 def _compared(params: Params) -> list[str]:
@@ -72,13 +81,15 @@ def _json(path: Any) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _figures(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def _figures(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Leaves of a nested mapping as `name of leaf` → text, lists left out."""
     flat: dict[str, str] = {}
     for key, value in tree.items():
         name = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, dict):
             flat |= _figures(value, f"{name}, ")
+        elif key == "bytes":
+            flat["size"] = f"{value / 1e6:,.1f} MB"
         elif not isinstance(value, list):
             flat[name] = f"{value:,}" if isinstance(value, int) else str(value)
     return flat

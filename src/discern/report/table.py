@@ -6,8 +6,10 @@ from discern.report.summary import LABEL_FREE, LABELLED, Figure, Measure, Summar
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 OURS = "discern"
+_COLOURS: dict[Verdict, str] = {"better": "green", "worse": "red", "undecided": ""}
 SYMBOLS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "undecided": "≈"}
 
 
@@ -62,7 +64,8 @@ def explanation(summary: Summary) -> list[str]:
     sentences.append(
         "Only one seed was trained: the intervals cover the choice of test images, not the luck of training."
         if count == 1
-        else f"Figures are means over {count} seeds; intervals cover the choice of test images."
+        else f"Figures are means over {count} seeds; intervals cover the choice of test images. "
+        f"{_seeds_ahead(summary, measure)}"
     )
     return sentences
 
@@ -110,9 +113,15 @@ def terminal(summary: Summary) -> "Table":
     for measure in measures:
         name = measure.short or measure.title
         table.add_column(f"{name} %" if measure.percent else name, justify="right", no_wrap=True)
-    compared = _compared(summary, measures[0]) if measures else False
+    compared = bool(measures) and _compared(summary, measures[0])
     if compared:
-        table.add_column(f"vs {summary.control}", justify="right")
+        name = (measures[0].short or measures[0].title).lower()
+        table.add_column(f"Δ {name}", justify="right", no_wrap=True)
+        table.caption = (
+            f"Δ {name}: difference to {summary.control} in points, {SYMBOLS['better']} better, "
+            f"{SYMBOLS['worse']} worse, {SYMBOLS['undecided']} undecided"
+        )
+        table.caption_justify = "left"
     for arm, figures in summary.arms.items():
         cells = [Text(arm, style="bold" if arm == OURS else "")]
         for measure in measures:
@@ -122,9 +131,20 @@ def terminal(summary: Summary) -> "Table":
                 cell.append(f"\n{span(measure, figure.interval)}", style="dim")
             cells.append(cell)
         if compared:
-            cells.append(Text(_difference_cell(measures[0], figures.get(measures[0].key), newline=True)))
+            cells.append(_terminal_difference(measures[0], figures.get(measures[0].key)))
         table.add_row(*cells)
     return table
+
+
+def _terminal_difference(measure: Measure, figure: Figure | None) -> "Text":
+    from rich.text import Text
+
+    if figure is None or figure.difference is None or not figure.difference_interval or not figure.verdict:
+        return Text("–")
+    value = number(measure, figure.difference, signed=True)
+    low, high = (number(measure, bound, signed=True) for bound in figure.difference_interval)
+    text = Text(f"{SYMBOLS[figure.verdict]} {value}", style=_COLOURS[figure.verdict])
+    return text.append(f"\n{low}…{high}", style="dim")
 
 
 def _primary(summary: Summary) -> tuple[Figure | None, Measure | None]:
@@ -134,6 +154,13 @@ def _primary(summary: Summary) -> tuple[Figure | None, Measure | None]:
         if figure is not None:
             return figure, measure
     return None, None
+
+
+def _seeds_ahead(summary: Summary, measure: Measure) -> str:
+    """In how many seeds our arm is ahead: what the intervals do not cover."""
+    ours, control = summary.arms[OURS][measure.key].seeds, summary.arms[summary.control][measure.key].seeds
+    ahead = sum(a > b for a, b in zip(ours, control, strict=True))
+    return f"{OURS} is ahead of {summary.control} in {ahead} of {len(ours)} seeds."
 
 
 def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
@@ -149,7 +176,7 @@ def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
     )
     return {
         "better": f"{sentence} The interval excludes zero.",
-        "worse": f"{sentence} The interval excludes zero: the pairs hurt here.",
+        "worse": f"{sentence} The interval excludes zero: here the pairs do harm.",
         "undecided": f"{sentence} The interval holds zero, so no gain is shown in {name} accuracy.",
     }[figure.verdict or "undecided"]
 
@@ -177,14 +204,11 @@ def _cell(measure: Measure, figure: Figure | None) -> str:
     return f"{text} ({span(measure, figure.interval)})" if figure.interval else text
 
 
-def _difference_cell(measure: Measure, figure: Figure | None, *, newline: bool = False) -> str:
+def _difference_cell(measure: Measure, figure: Figure | None) -> str:
     if figure is None or figure.difference is None or not figure.difference_interval or not figure.verdict:
         return "–"
     bounds = span(measure, figure.difference_interval, signed=True)
-    value = number(measure, figure.difference, signed=True)
-    if newline:
-        return f"{value} {figure.verdict}\n{bounds}"
-    return f"{value} ({bounds}) {figure.verdict}"
+    return f"{number(measure, figure.difference, signed=True)} ({bounds}) {figure.verdict}"
 
 
 def _markdown_table(heads: list[str], rows: list[list[str]]) -> list[str]:

@@ -85,9 +85,7 @@ def methods() -> dict[str, Builder]:
     return dict(_BUILDERS)
 
 
-def build_method(
-    params: ContrastiveLoss, encoder: ResNetEncoder, images: int, seed: int
-) -> ContrastiveMethod:
+def build_method(params: ContrastiveLoss, encoder: ResNetEncoder, images: int, seed: int) -> ContrastiveMethod:
     """The method that `params` describes, around `encoder`.
 
     Args:

@@ -64,10 +64,15 @@ def outcome_table(result: "Evaluation", test: "PackedSplit") -> "pa.Table":
         "knn_correct": pa.bool_(),
         "rank1_correct": pa.bool_(),
         "ap": pa.float64(),
+        "energy": pa.float64(),
     }
     outcomes = result.findings.outcomes
     columns = {"path": pa.array(test.index["path"], pa.string()), "label_id": pa.array(test.labels)}
-    columns |= {name: pa.array(outcomes[name], from_pandas=True).cast(kind) for name, kind in types.items()}
+    columns |= {
+        name: pa.array(outcomes[name], from_pandas=True).cast(kind)
+        for name, kind in types.items()
+        if name in outcomes
+    }
     columns |= {name: pa.array(list(outcomes[name])) for name in ("neighbours", "neighbour_similarity")}
     return pa.table(columns)
 

@@ -43,7 +43,7 @@ def run(ctx: Context) -> None:
     contexts = {"train": "training", "val": "validation", "test": "test"}
     for split in SPLITS:
         data = PackedSplit.load(packed / split)
-        ctx.record.dataset(f"packed-{split}", data.index, data.digest[:32], context=contexts[split])
+        ctx.record.dataset(f"packed-{split}", data.index, data.digest, context=contexts[split])
     size = sum(file.stat().st_size for file in packed.rglob("*.npy"))
     ctx.record.metrics({"images_per_second": len(manifest) / seconds, "bytes": size})
     log.info("%d images, %.1f MB, %.0f images/s", len(manifest), size / 1e6, len(manifest) / seconds)

@@ -3,19 +3,16 @@
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from discern.errors import DiscernError, InterruptedStageError
 from discern.params import load
 from discern.settings import settings, silence_telemetry
 from discern.stages import signals
 from discern.stages.context import Context
+from discern.tracking.graph import declared
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace
 
@@ -58,9 +55,9 @@ def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context],
     _limit_threads()
     workspace = Workspace(Path.cwd())
     params = load(Path("params.yaml"))
-    used = used_params(workspace.root / "dvc.yaml", stage, {"seed": str(seed), "arm": str(arm)})
+    known = declared(workspace.root, stage, {"seed": str(seed), "arm": str(arm)})
     plain = params.model_dump(by_alias=True, mode="json")
-    record = Recorder(_stage_id(stage, seed, arm), workspace, plain, used)
+    record = Recorder(_stage_id(stage, seed, arm), workspace, plain, known.params, known.upstream)
     status = "FAILED"
     try:
         run(Context(stage, seed or 0, arm, params, workspace, record))
@@ -73,25 +70,8 @@ def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context],
             record.finish(status)
 
 
-def used_params(dvc_yaml: Path, stage: str, item: dict[str, str]) -> list[str] | None:
-    """The parameter keys that dvc.yaml lists for a stage, with the matrix item filled in.
-
-    Returns:
-        Dotted keys; None where dvc.yaml does not know the stage.
-    """
-    if not dvc_yaml.is_file():
-        return None
-    stages: dict[str, Any] = YAML(typ="safe", pure=True).load(dvc_yaml.read_text(encoding="utf-8"))["stages"]
-    if stage not in stages:
-        return None
-    names = [name for name in stages[stage].get("params", []) if isinstance(name, str)]
-    return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], name) for name in names]
-
-
 def _arguments(stage: str, argv: list[str] | None) -> tuple[int | None, str | None]:
-    parser = argparse.ArgumentParser(
-        prog=stage, description=f"The stage {stage}; `dvc repro {stage}` runs it."
-    )
+    parser = argparse.ArgumentParser(prog=stage, description=f"The stage {stage}; `dvc repro {stage}` runs it.")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--arm")
     options = parser.parse_args(argv)

@@ -33,7 +33,7 @@ def run(ctx: Context) -> None:
     base, params = ctx.params.base, ctx.params.score_features
     make_deterministic(base.deterministic)
     split = PackedSplit.load(ctx.workspace.packed("train"))
-    ctx.record.dataset("train", split.index, split.digest[:36], "training")
+    ctx.record.dataset("train", split.index, split.digest, "training")
     encoder = load_encoder(ctx.workspace.base(ctx.seed))
     method = restore_method(ctx.params, ctx.workspace.base(ctx.seed), encoder, len(split.images))
     method.to(ctx.device).eval()

@@ -25,7 +25,7 @@ def run(ctx: Context) -> None:
     """Make every training image's pairs."""
     make_deterministic(ctx.params.base.deterministic)
     split = PackedSplit.load(ctx.workspace.packed("train"))
-    ctx.record.dataset("train", split.index, split.digest[:36], "training")
+    ctx.record.dataset("train", split.index, split.digest, "training")
     original, perturbed = make_pairs(ctx, split, load_synthesizer(ctx, ctx.params.synthesize_pairs))
     change = np.abs(perturbed.astype(np.int16) - original[:, None]).mean() / 255
     folder = ctx.workspace.pairs(ctx.seed)
@@ -33,9 +33,7 @@ def run(ctx: Context) -> None:
         np.save(out / "original.npy", original)
         np.save(out / "perturbed.npy", perturbed)
         np.save(out / "examples.npy", examples(split.images, original, perturbed[:, 0]))
-    ctx.record.metrics(
-        {"images": float(perturbed.shape[0] * perturbed.shape[1]), "mean_change": float(change)}
-    )
+    ctx.record.metrics({"images": float(perturbed.shape[0] * perturbed.shape[1]), "mean_change": float(change)})
     ctx.record.artifact(folder / "examples.npy", "pairs")
 
 
@@ -51,9 +49,7 @@ def make_pairs(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Decoded originals (N, R, R, 3) and perturbed versions (N, copies, R, R, 3) from the base encoder."""
     encoder = load_encoder(ctx.workspace.base(ctx.seed)).to(ctx.device)
-    y = torch.from_numpy(extract(encoder, split.images, ctx.device, 256, ctx.params.base.precision)).to(
-        ctx.device
-    )
+    y = torch.from_numpy(extract(encoder, split.images, ctx.device, 256, ctx.params.base.precision)).to(ctx.device)
     return synthesize(synthesizer, y, copies or ctx.params.synthesize_pairs.copies, ctx.seed)
 
 

@@ -32,9 +32,7 @@ def run(ctx: Context) -> None:
             inputs = only_labelled(inputs, arm)
             objective: Objective = supervised(encoder, inputs, params, ctx.seed)
         else:
-            objective = ContrastiveObjective(
-                build_method(params, encoder, len(inputs.train.images), ctx.seed)
-            )
+            objective = ContrastiveObjective(build_method(params, encoder, len(inputs.train.images), ctx.seed))
         checkpoint = fit(
             ctx, arm, objective, ctx.params.pretrain_decoder.passes + ctx.params.train_encoder.passes, inputs
         )

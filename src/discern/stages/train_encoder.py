@@ -30,9 +30,7 @@ def run(ctx: Context) -> None:
     train_and_save(ctx, "discern", pair_objective(ctx, params, synthesizer, source, inputs), inputs)
 
 
-def base_inputs(
-    ctx: Context, params: PairTraining | None, made: SynthesizePairs | None, files: list
-) -> Inputs:
+def base_inputs(ctx: Context, params: PairTraining | None, made: SynthesizePairs | None, files: list) -> Inputs:
     """Packed images, and the base's weights, which decide the result too."""
     base = ctx.workspace.base(ctx.seed)
     weights = [base / f"{name}.safetensors" for name in ("encoder", "decoder", "ssl")]

@@ -18,6 +18,7 @@ from discern.models.encoder import ResNetEncoder
 from discern.models.weights import load_module, save_module
 from discern.params import Params
 from discern.params.model import ParamModel
+from discern.settings import settings
 from discern.ssl import ContrastiveMethod, build_method
 from discern.stages import signals
 from discern.stages.context import Context
@@ -74,7 +75,7 @@ def load_inputs(ctx: Context, files: list[Path], params: list[ParamModel]) -> In
     if len(train_split.images) < 2:
         raise DataError(f"data/packed/train: {len(train_split.images)} images; training needs at least 2")
     val_split = PackedSplit.load(ctx.workspace.packed("val"))
-    ctx.record.dataset("train", train_split.index, train_split.digest[:36], "training")
+    ctx.record.dataset("train", train_split.index, train_split.digest, "training")
     return Inputs(train_split, val_split, files, params)
 
 
@@ -89,7 +90,7 @@ def fit(
     base = ctx.params.base
     make_deterministic(base.deterministic)
     stage_id = f"{ctx.stage}-{name}-{ctx.seed}"
-    checkpoint = Checkpoint(ctx.workspace.work(stage_id, inputs.key))
+    checkpoint = Checkpoint(ctx.workspace.work(stage_id, inputs.key), settings().checkpoint_seconds)
 
     def on_row(row: Row, step: int) -> None:
         ctx.record.metrics({k: v for k, v in row.items() if v is not None and k != "step"}, step)
@@ -126,8 +127,7 @@ def knn_monitor(ctx: Context, inputs: Inputs) -> Callable[[ResNetEncoder], float
         if not labelled.any() or not watched.any():
             return None
         gallery, queries = (
-            extract(encoder, split.images, ctx.device, 256, base.precision)
-            for split in (inputs.train, inputs.val)
+            extract(encoder, split.images, ctx.device, 256, base.precision) for split in (inputs.train, inputs.val)
         )
         labels = inputs.train.labels[labelled]
         votes = vote(gallery[labelled], labels, queries[watched], MONITOR_K, MONITOR_TEMPERATURE)

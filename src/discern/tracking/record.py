@@ -39,6 +39,8 @@ class Recorder:
         workspace: the checkout, for params.yaml and reports/runs.
         params: every parameter, nested as in params.yaml.
         used: keys of `params` that this stage uses, dotted (`base.seeds`); None: all.
+        upstream: ids of the stages whose results this one uses; those that another pipeline made are linked
+            from the parent run.
         tracking: False: no MLflow; None: as the settings say.
     """
 
@@ -48,11 +50,13 @@ class Recorder:
         workspace: Workspace,
         params: Mapping[str, object] | None = None,
         used: list[str] | None = None,
+        upstream: frozenset[str] = frozenset(),
         tracking: bool | None = None,
     ) -> None:
         self.stage_id = stage_id
         self.final: dict[str, float] = {}
         self._workspace = workspace
+        self._upstream = upstream
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
         self._pipeline = provenance.pipeline_id(settings().pipeline)
@@ -122,7 +126,7 @@ class Recorder:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         device = provenance.device_name()
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        records = run_record.load_all(self._workspace)
+        records = [r for r in run_record.load_all(self._workspace) if r.stage in self._upstream]
         self._send(
             "finish",
             status=status,
@@ -132,7 +136,7 @@ class Recorder:
                 "threads": str(threads),
                 "peak_mb": f"{peak:.0f}",
             },
-            reused=run_record.reused([r for r in records if r.stage != self.stage_id], self._pipeline),
+            reused=run_record.reused(records, self._pipeline),
         )
         self._close(FINISH_SECONDS if status == "FINISHED" else STOP_SECONDS)
         self._tables.cleanup()
@@ -163,7 +167,11 @@ class Recorder:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "discern.tracking.writer"]
         pipe = subprocess.PIPE
-        self._writer = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, bufsize=1)
+        # A session of its own: Ctrl-C and a cancelled flow signal the stage's whole process group, and the writer
+        # has to live on to say how the stage ended. The closed pipe ends it.
+        self._writer = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, env=env, bufsize=1, start_new_session=True
+        )
         tags = {
             **self._origin,
             "host": socket.gethostname(),

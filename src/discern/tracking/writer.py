@@ -10,11 +10,11 @@ It reads one JSON message a line from standard input (see `Recorder`), and answe
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -133,11 +133,8 @@ def serve(source: IO[str]) -> Message:
 
 def main() -> None:
     """Serve the stage at the other end of the pipe."""
-    # Ctrl-C and a cancelled flow signal the whole process group; the stage tells us itself how it ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Libraries print to standard output; keep it for the answer.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
+    # Libraries print to standard output; keep it for the answer, which a killed stage does not hear.
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
         answer.write(json.dumps(serve(sys.stdin)))
 

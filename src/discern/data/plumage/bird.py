@@ -79,17 +79,17 @@ def _tail(canvas: Canvas, kinds: Sequence[Species], view: View) -> None:
     length, fork = _measure(kinds, "tail.length"), _measure(kinds, "tail.fork")
     # Two feathers, mirrored about the tail's axis.
     along, across = turn(u, np.abs(v), fork)
-    distance = rod(along, across, length, 0.07, 0.105)
+    distance = rod(along, across, length, 0.08, 0.13)
     distance = np.maximum(distance, u - length - 0.03)
     cover = coverage(distance, view.pixel)
     canvas.paint(cover, _colour(kinds, "genus.wing"), view.inked(distance), bird=True, part=True)
-    tip = cover * coverage(0.55 * length - u, view.pixel)
+    tip = cover * coverage(0.42 * length - u, view.pixel)
     canvas.paint(tip, _colour(kinds, "tail.colour"), view.inked(distance), bird=True, part=True)
 
 
 def _beak(canvas: Canvas, kinds: Sequence[Species], view: View, x: Field, y: Field) -> None:
     radius = _measure(kinds, "genus.head")
-    distance = rod(x - 0.7 * radius, y - 0.02, 0.3 * radius + _measure(kinds, "beak_length"), 0.105, 0.004)
+    distance = rod(x - 0.7 * radius, y - 0.02, 0.3 * radius + _measure(kinds, "beak_length"), 0.12, 0.004)
     canvas.paint(
         coverage(distance, view.pixel),
         _colour(kinds, "beak.colour"),
@@ -110,8 +110,8 @@ def _body(canvas: Canvas, kinds: Sequence[Species], view: View, head_x: Field, h
     canvas.paint(view.cover(belly, distance), _colour(kinds, "genus.belly"), light, bird=True)
     # A lattice of spots, every second row shifted, on the breast.
     size = _measure(kinds, "spots.size")
-    row = np.floor(v / 0.135)
-    spot = disc((u / 0.135 + 0.5 * (row % 2.0)) % 1.0 - 0.5, (v / 0.135) % 1.0 - 0.5, size) * 0.135
+    row = np.floor(v / 0.155)
+    spot = disc((u / 0.155 + 0.5 * (row % 2.0)) % 1.0 - 0.5, (v / 0.155) % 1.0 - 0.5, size) * 0.155
     breast = ellipse(u - 0.42 * length, v - 0.36 * height, 0.50 * length, 0.52 * height)
     cover = view.cover(spot, breast, distance) * (size > 0.0)
     canvas.paint(cover, _colour(kinds, "spots.colour"), view.light, bird=True, part=True)
@@ -131,7 +131,7 @@ def _wing(canvas: Canvas, kinds: Sequence[Species], view: View) -> None:
     canvas.paint(lines, _INK, bird=True)
     count, colour = _measure(kinds, "wing_bars.count"), _colour(kinds, "wing_bars.colour")
     for bar, place in enumerate((0.16, 0.50)):
-        band = np.abs(u + 0.25 * v - place * reach) - 0.055
+        band = np.abs(u + 0.25 * v - place * reach) - 0.07
         canvas.paint(cover * coverage(band, view.pixel) * (count > bar), colour, light, bird=True, part=True)
 
 
@@ -139,7 +139,7 @@ def _crown_and_eye(canvas: Canvas, kinds: Sequence[Species], view: View, x: Fiel
     radius = _measure(kinds, "genus.head")
     skull = disc(x, y, radius)
     # The cap slopes down to the nape.
-    cap = 0.93 * y + 0.37 * x + 0.10 * radius
+    cap = 0.93 * y + 0.37 * x - 0.02 * radius
     canvas.paint(view.cover(skull, cap), _colour(kinds, "crown.colour"), view.inked(skull), bird=True, part=True)
     eye_x, eye_y = x - 0.42 * radius, y + 0.02 * radius
     canvas.paint(coverage(disc(eye_x, eye_y, 0.27 * radius), view.pixel), _PAPER, bird=True)

@@ -10,7 +10,7 @@ from discern.data.plumage.shapes import Field
 # (low, high) at nuisance 0 and at nuisance 1; a picture's value is uniform in the range between the two.
 # Lengths: half the picture is 1. Angles in radians, hues in turns.
 RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
-    "scale": ((0.82, 0.92), (0.36, 0.56)),
+    "scale": ((0.76, 0.96), (0.24, 0.60)),
     "x": ((-0.03, 0.03), (-0.50, 0.50)),
     "y": ((-0.03, 0.03), (-0.36, 0.36)),
     "rotation": ((-0.04, 0.04), (-0.45, 0.45)),
@@ -25,10 +25,10 @@ RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "branch_angle": ((-0.10, 0.10), (-0.45, 0.45)),
     "leaves": ((0.0, 1.0), (1.0, 5.0)),
     "leaf_hue": ((0.26, 0.30), (0.02, 0.45)),
-    "brightness": ((0.97, 1.03), (0.65, 1.25)),
+    "brightness": ((0.96, 1.04), (0.54, 1.36)),
     "warmth": ((-0.02, 0.02), (-0.20, 0.20)),
     "light": ((0.0, 6.283), (0.0, 6.283)),
-    "shadow": ((0.0, 0.10), (0.30, 0.80)),
+    "shadow": ((0.0, 0.20), (0.60, 1.50)),
     "noise": ((0.004, 0.010), (0.020, 0.050)),
 }
 HABITATS = ("meadow", "reeds", "water", "dusk", "autumn", "mist")
@@ -75,6 +75,8 @@ def sample(keys: NDArray[np.int64], size: int, nuisance: float) -> Nuisances:
     for column, (name, (calm, wild)) in enumerate(RANGES.items()):
         low, high = (a + nuisance * (b - a) for a, b in zip(calm, wild, strict=True))
         values[name] = (low + (high - low) * uniform[:, column])[:, None, None]
+    # Hues leave the shared palette slowly: a background of its own is what contrastive learning falls for.
+    values["background_hue"] *= nuisance
     return Nuisances(
         values=values,
         flip=np.where(uniform[:, -2] < 0.5, -1.0, 1.0),

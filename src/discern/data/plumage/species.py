@@ -99,7 +99,7 @@ _BEAKS = (
     Patch("red", _RED),
     Patch("slate", (0.40, 0.48, 0.60)),
 )
-_BEAK_LENGTHS = (0.20, 0.27, 0.34, 0.41, 0.48)
+_BEAK_LENGTHS = (0.20, 0.28, 0.36, 0.44, 0.52)
 _WING_BARS = (
     WingBars(0, "none", _BLACK),
     WingBars(1, "white", _WHITE),

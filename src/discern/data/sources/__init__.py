@@ -51,7 +51,7 @@ def write(dataset: Dataset, workspace: Workspace, folder: Path) -> dict[str, Any
         _refuse_own_data(path, workspace)
         tree = FolderTree(path)
         found = _collect(str(path), tree, "", folder)
-        origin: dict[str, Any] = {"name": path.resolve().name, "sha256": None, "url": None}
+        origin: dict[str, Any] = {"name": printable(path.resolve().name), "sha256": None, "url": None}
     elif isinstance(dataset, Archive):
         path = locate(dataset, workspace)
         with open_archive(path, scratch=folder) as archive:

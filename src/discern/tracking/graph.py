@@ -1,0 +1,65 @@
+"""What DVC's files say about one stage: the parameters it reads and the stages it builds upon."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml import YAML
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One stage as DVC knows it.
+
+    Attributes:
+        params: dotted keys of params.yaml that the stage reads; None where dvc.yaml does not know the stage.
+        upstream: ids of all stages whose results it uses, directly or not.
+    """
+
+    params: list[str] | None
+    upstream: frozenset[str]
+
+
+def declared(root: Path, stage: str, item: Mapping[str, str]) -> Declared:
+    """Look one stage up.
+
+    Args:
+        root: folder of dvc.yaml and dvc.lock.
+        stage: its name, without matrix key.
+        item: its place in the matrix, e.g. `{"arm": "simclr", "seed": "0"}`.
+    """
+    entry = _stages(root / "dvc.yaml").get(stage)
+    if entry is None:
+        return Declared(None, frozenset())
+
+    def listed(key: str) -> list[str]:
+        names = [name for name in entry.get(key, []) if isinstance(name, str)]
+        return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], name) for name in names]
+
+    return Declared(listed("params"), _upstream(_stages(root / "dvc.lock"), listed("deps")))
+
+
+def _upstream(locked: Mapping[str, Any], deps: list[str]) -> frozenset[str]:
+    found: set[str] = set()
+    paths = list(deps)
+    while paths:
+        path = PurePosixPath(paths.pop())
+        for name, entry in locked.items():
+            if name not in found and any(_overlap(path, out["path"]) for out in entry.get("outs", [])):
+                found.add(name)
+                paths += [dep["path"] for dep in entry.get("deps", [])]
+    return frozenset(found)
+
+
+def _overlap(path: PurePosixPath, out: str) -> bool:
+    return path.is_relative_to(out) or PurePosixPath(out).is_relative_to(path)
+
+
+def _stages(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+    stages: dict[str, Any] = content.get("stages", {})
+    return stages

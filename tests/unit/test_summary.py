@@ -1,0 +1,185 @@
+"""The table of arms against numbers summed in plain loops."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from discern.errors import DataError
+from discern.evaluation.bootstrap import mean_interval, paired_difference
+from discern.params import Params, load
+from discern.report.aggregate import summarise
+from discern.report.summary import LABELLED, Summary, read_summary
+from discern.report.table import explanation, headline, markdown, number, terminal
+from discern.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+IMAGES = 200
+Outcomes = dict[str, list[list[int]]]  # arm → seed → image → right or wrong
+
+
+def params(seeds: int) -> Params:
+    loaded = load(ROOT / "params.yaml")
+    arms = loaded.arms.model_copy(update={"seeds": list(range(seeds))})
+    return loaded.model_copy(update={"arms": arms})
+
+
+def write_arm(workspace: Workspace, arm: str, seed: int, right: list[int]) -> None:
+    """One evaluation whose probe is right where `right` says so; the last image has no average precision."""
+    folder = workspace.embeddings(arm, seed)
+    folder.mkdir(parents=True)
+    ap = [0.5 * r + 0.1 for r in right[:-1]] + [None]
+    frame = pd.DataFrame(
+        {"probe_correct": pd.array([bool(r) for r in right], dtype="boolean"), "ap": pd.array(ap, dtype="Float64")}
+    )
+    frame.to_parquet(folder / "outcomes.parquet")
+    known = [a for a in ap if a is not None]
+    metrics = {
+        "probe": {"top1": sum(right) / len(right), "balanced": 0.5},
+        "retrieval": {"map": sum(known) / len(known)},
+        "localisation": {"energy": 0.3, "energy_low": 0.25, "energy_high": 0.35, "area": 0.04},
+        "label_free": {"std": 0.9},
+        "floor": {"majority": 0.05},
+        "images": {"train": 10, "val": 2, "test": len(right), "classes": 2},
+        "notes": ["kNN: k lowered"],
+    }
+    path = workspace.metrics(arm, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics))
+
+
+def make(tmp_path: Path, shares: dict[str, float], seeds: int = 2) -> tuple[Workspace, Params, Outcomes]:
+    """Arms that are right on given shares of the images, for every seed with other images."""
+    workspace, chosen = Workspace(tmp_path), params(seeds)
+    outcomes: Outcomes = {}
+    for number_of_arm, arm in enumerate(chosen.arms.all):
+        rng = np.random.default_rng(number_of_arm)
+        right = [(rng.random(IMAGES) < shares.get(arm, 0.5)).astype(int).tolist() for _ in range(seeds)]
+        for seed in range(seeds):
+            write_arm(workspace, arm, seed, right[seed])
+        outcomes[arm] = right
+    return workspace, chosen, outcomes
+
+
+def averaged(right: list[list[int]]) -> list[float]:
+    return [sum(seed[i] for seed in right) / len(right) for i in range(len(right[0]))]
+
+
+def test_figures_equal_loops(tmp_path: Path) -> None:
+    workspace, chosen, outcomes = make(tmp_path, {"discern": 0.8, "continue": 0.5})
+    found = summarise(chosen, workspace)
+    assert list(found.arms) == ["discern", "continue", "simclr", "random_init"]
+    bootstrap = chosen.evaluate.bootstrap
+    control = averaged(outcomes["continue"])
+    for arm, right in outcomes.items():
+        figure = found.arms[arm]["probe.top1"]
+        per_seed = [sum(seed) / IMAGES for seed in right]
+        assert figure.seeds == pytest.approx(per_seed, abs=1e-6)
+        assert figure.mean == pytest.approx(sum(per_seed) / 2, abs=1e-6)
+        assert figure.spread == pytest.approx((min(per_seed), max(per_seed)), abs=1e-6)
+        expected = mean_interval(averaged(right), bootstrap.samples, bootstrap.seed)
+        assert figure.interval == pytest.approx((expected.low, expected.high), abs=1e-6)
+        assert figure.interval is not None
+        assert figure.interval[0] < figure.mean < figure.interval[1]
+        if arm == "continue":
+            assert figure.difference is None
+            continue
+        difference = paired_difference(averaged(right), control, bootstrap.samples, bootstrap.seed)
+        loop = sum(a - b for a, b in zip(averaged(right), control, strict=True)) / IMAGES
+        assert figure.difference == pytest.approx(loop, abs=1e-6)
+        assert figure.difference_interval == pytest.approx((difference.low, difference.high), abs=1e-6)
+
+
+def test_images_without_an_outcome_are_left_out(tmp_path: Path) -> None:
+    workspace, chosen, outcomes = make(tmp_path, {}, seeds=1)
+    figure = summarise(chosen, workspace).arms["discern"]["retrieval.map"]
+    known = [0.5 * r + 0.1 for r in outcomes["discern"][0][:-1]]
+    assert figure.mean == pytest.approx(sum(known) / len(known), abs=1e-6)
+    assert figure.interval is not None
+    assert figure.interval[0] < figure.mean < figure.interval[1]
+
+
+def test_without_outcomes_the_interval_of_a_single_seed_stands(tmp_path: Path) -> None:
+    one = summarise(params(1), make(tmp_path / "one", {}, seeds=1)[0])
+    two = summarise(params(2), make(tmp_path / "two", {}, seeds=2)[0])
+    assert one.arms["discern"]["localisation.energy"].interval == (0.25, 0.35)
+    assert two.arms["discern"]["localisation.energy"].interval is None
+    assert one.floor == {"majority": 0.05, "part_area": 0.04}
+    assert one.notes == ["kNN: k lowered"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "control", "verdict", "words"),
+    [
+        (0.9, 0.5, "better", "beats its control by"),
+        (0.3, 0.7, "worse", "does not beat its control: it is"),
+        (0.6, 0.6, "undecided", "could be chance"),
+    ],
+)
+def test_verdict(tmp_path: Path, ours: float, control: float, verdict: str, words: str) -> None:
+    workspace, chosen, _ = make(tmp_path, {"discern": ours, "continue": control})
+    found = summarise(chosen, workspace)
+    figure = found.arms["discern"]["probe.top1"]
+    assert figure.verdict == verdict
+    assert figure.difference_interval is not None
+    low, high = figure.difference_interval
+    assert {"better": low > 0, "worse": high < 0, "undecided": low <= 0 <= high}[verdict]
+    assert words in headline(found)
+    assert f" {verdict} |" in markdown(found)
+
+
+def test_seeds_ahead_are_counted(tmp_path: Path) -> None:
+    workspace, chosen = Workspace(tmp_path), params(3)
+    for arm in chosen.arms.all:
+        for seed in range(3):
+            right = 120 if arm != "discern" else [140, 110, 130][seed]
+            write_arm(workspace, arm, seed, [1] * right + [0] * (IMAGES - right))
+    assert explanation(summarise(chosen, workspace))[-1].endswith("ahead of continue in 2 of 3 seeds.")
+
+
+def test_round_trip_is_exact_and_deterministic(tmp_path: Path) -> None:
+    workspace, chosen, _ = make(tmp_path, {"discern": 0.8})
+    found = summarise(chosen, workspace)
+    found.write(tmp_path / "a.json")
+    summarise(chosen, workspace).write(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert read_summary(tmp_path / "a.json") == found
+
+
+def test_missing_evaluation_is_named(tmp_path: Path) -> None:
+    workspace, chosen, _ = make(tmp_path, {})
+    workspace.metrics("simclr", 1).unlink()
+    with pytest.raises(DataError, match=r"simclr/1\.json: simclr is not evaluated for seed 1"):
+        summarise(chosen, workspace)
+
+
+def test_missing_and_foreign_summaries_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no results yet"):
+        read_summary(tmp_path / "summary.json")
+    (tmp_path / "summary.json").write_text('{"arms": 3}')
+    with pytest.raises(DataError, match="not a summary of this version"):
+        read_summary(tmp_path / "summary.json")
+
+
+def test_numbers_for_people() -> None:
+    probe = LABELLED[0]
+    assert number(probe, 0.7104) == "71.0"
+    assert number(probe, -0.0123, signed=True) == "−1.2"
+    assert number(probe, 0.0123, signed=True) == "+1.2"
+    assert number(probe, -0.0001, signed=True) == "0.0"
+
+
+def test_terminal_table_fits_80_columns(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    workspace, chosen, _ = make(tmp_path, {"discern": 0.8, "random_init": 0.1})
+    found: Summary = summarise(chosen, workspace)
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    console.print(terminal(found))
+    text = console.export_text()
+    assert "…" not in text.replace("…−", "").replace("…+", ""), "nothing is cut off"
+    figure = found.arms["discern"]["probe.top1"]
+    assert figure.difference is not None
+    assert f"▲ {number(LABELLED[0], figure.difference, signed=True)}" in text
