@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import subprocess
 import sys
 import time
@@ -110,21 +109,16 @@ def test_stubborn_processes_are_killed() -> None:
     assert 1 <= time.monotonic() - started < 6
 
 
-def test_table_from_the_summary(tmp_path: Path) -> None:
-    from flows.pictures import results_table
+def test_results_are_the_reports_table(tmp_path: Path) -> None:
+    from flows.pictures import mlflow_link, results_table
 
     assert results_table(tmp_path) is None
-    figures = {"probe.top1": {"mean": 0.61234, "low": 0.58, "high": 0.64}, "knn.top1": {"mean": 0.5}}
-    summary = {"arms": {"discern": figures, "random_init": {"probe.top1": {"mean": 0.3, "low": 0.2, "high": 0.4}}}}
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
-    assert results_table(tmp_path) == (
-        "| arm | probe.top1 | knn.top1 |\n| --- | --- | --- |\n"
-        "| discern | 0.612 [0.580, 0.640] | 0.500 |\n| random_init | 0.300 [0.200, 0.400] | – |"
-    )
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/table.md").write_text("| own |\n")
-    assert results_table(tmp_path) == "| own |"
+    (tmp_path / "reports/table.md").write_text("| arm | top-1 |\n| --- | --- |\n")
+    assert results_table(tmp_path) == "| arm | top-1 |\n| --- | --- |"
+    assert mlflow_link({"run_id": "7", "url": "http://host/#/7"}) == "[MLflow run](http://host/#/7)"
+    assert "`7`" in mlflow_link({"run_id": "7", "url": None})
+    assert mlflow_link({}) == "No MLflow run was recorded."
 
 
 def test_picture_fits_into_the_artifact(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from discern.data.plumage.species import PER_GENUS, catalogue
 from discern.errors import ParamsError
 from discern.params.dataset import Plumage
 
-DRAWING = "d0096291b764e6018940d2015228a3a837f3c989883aa6ba84e9cf7d4d55ebaf"
+DRAWING = "e3891ac0c913205989cccccbf9a3c0ecc015e65f94604c38428deaefdc59e641"
 """sha256 of the pixels and masks of `TINY`; a change of it is a change of everybody's data set."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,12 +44,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What `render` makes of a list of species and keys; see `Drawn`."""
+    """What `render` makes of a list of species and keys; see `Drawn`. `nuisances` holds (N,) values by name."""
 
     images: NDArray[np.uint8]
     parts: NDArray[np.bool_]
     bird: NDArray[np.bool_]
-    nuisances: pd.DataFrame
+    nuisances: dict[str, NDArray[Any]]
 
 
 def draw(params: Plumage) -> Drawn:
@@ -83,7 +84,7 @@ def draw(params: Plumage) -> Drawn:
         split=split,
         parts=rendered.parts,
         bird=rendered.bird,
-        attributes=pd.concat([traits, rendered.nuisances], axis=1),
+        attributes=traits.assign(**rendered.nuisances),
     )
 
 
@@ -105,7 +106,9 @@ def render(kinds: Sequence[Species], keys: NDArray[np.int64], size: int, nuisanc
         images=np.concatenate([chunk.images for chunk in chunks]),
         parts=np.concatenate([chunk.parts for chunk in chunks]),
         bird=np.concatenate([chunk.bird for chunk in chunks]),
-        nuisances=pd.concat([chunk.nuisances for chunk in chunks], ignore_index=True),
+        nuisances={
+            name: np.concatenate([chunk.nuisances[name] for chunk in chunks]) for name in chunks[0].nuisances
+        },
     )
 
 
@@ -120,14 +123,12 @@ def _render(kinds: Sequence[Species], nuisances: Nuisances, size: int) -> Render
     scenery.branch(canvas, nuisances, x, y - bird.PERCH - 0.06, pixel)
     bird.paint(canvas, kinds, bird.View(x, y, pixel, light, values["nod"], values["tail_lift"]))
     rgb = scenery.illuminate(canvas.rgb, nuisances)
-    table = pd.DataFrame({name: column[:, 0, 0] for name, column in values.items()})
-    table["flip"] = nuisances.flip < 0.0
-    table["habitat"] = np.array(HABITATS)[nuisances.habitat]
     return Rendered(
         images=np.moveaxis(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8), 0, -1),
         parts=canvas.parts > 0.0,
         bird=canvas.bird > 0.0,
-        nuisances=table,
+        nuisances={name: column[:, 0, 0] for name, column in values.items()}
+        | {"flip": nuisances.flip < 0.0, "habitat": np.array(list(HABITATS))[nuisances.habitat]},
     )
 
 

@@ -31,7 +31,15 @@ RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "shadow": ((0.0, 0.20), (0.60, 1.50)),
     "noise": ((0.004, 0.010), (0.020, 0.050)),
 }
-HABITATS = ("meadow", "reeds", "water", "dusk", "autumn", "mist")
+# hue, saturation and value relative to the drawn ones, and the rows and columns of the texture's grid
+HABITATS = {
+    "meadow": (0.26, 1.2, 1.00, 7, 7),
+    "reeds": (0.13, 1.0, 1.10, 2, 20),
+    "water": (0.53, 1.1, 1.05, 20, 3),
+    "dusk": (0.74, 0.9, 0.85, 3, 4),
+    "autumn": (0.06, 1.2, 0.95, 9, 14),
+    "mist": (0.60, 0.5, 1.20, 5, 3),
+}
 GRID = 24
 
 
@@ -42,7 +50,7 @@ class Nuisances:
     Attributes:
         values: (N, 1, 1) for each key of `RANGES`.
         flip: (N,) 1.0 where the bird looks to the right, -1.0 to the left.
-        habitat: (N,) number of the background, an index of `HABITATS`.
+        habitat: (N,) number of the background in the order of `HABITATS`.
         grids: (N, 4, GRID, GRID) uniform values for textures, blurred lights, leaves and shadows.
         noise: (3, N, S, S) standard normal values of the sensor.
     """

@@ -3,33 +3,23 @@
 import numpy as np
 
 from discern.data.plumage.canvas import Canvas
-from discern.data.plumage.nuisance import Nuisances
+from discern.data.plumage.nuisance import HABITATS, Nuisances
 from discern.data.plumage.shapes import Field, coverage, disc, hsv, rod, turn
 
-# hue, saturation and value relative to the drawn ones, and the rows and columns of the texture's grid
-_HABITATS = (
-    (0.26, 1.2, 1.00, 7, 7),
-    (0.13, 1.0, 1.10, 2, 20),
-    (0.53, 1.1, 1.05, 20, 3),
-    (0.74, 0.9, 0.85, 3, 4),
-    (0.06, 1.2, 0.95, 9, 14),
-    (0.60, 0.5, 1.20, 5, 3),
-)
 _LIGHTS = 6
-_LEAVES = 5
 
 
 def background(nuisances: Nuisances, size: int) -> Canvas:
     """Canvas of N pictures with their backgrounds: two tones mixed by value noise, and discs of light."""
     values = nuisances.values
-    table = np.array(_HABITATS)[nuisances.habitat]
+    table = np.array(list(HABITATS.values()))[nuisances.habitat]
     hue = table[:, 0] + values["background_hue"][:, 0, 0]
     saturation = np.clip(table[:, 1] * values["background_saturation"][:, 0, 0], 0.0, 1.0)
     value = np.clip(table[:, 2] * values["background_value"][:, 0, 0], 0.0, 1.0)
     near = hsv(hue, saturation, value)
     far = hsv(hue + values["background_tone"][:, 0, 0], 0.8 * saturation, 1.0 - 0.55 * (1.0 - value))
     noise = np.empty((len(hue), size, size))
-    for habitat, (_, _, _, rows, columns) in enumerate(_HABITATS):
+    for habitat, (_, _, _, rows, columns) in enumerate(HABITATS.values()):
         those = nuisances.habitat == habitat
         noise[those] = value_noise(nuisances.grids[those, 0, :rows, :columns], size)
     rows_down = np.linspace(0.0, 1.0, size)[:, None]
@@ -53,10 +43,10 @@ def branch(canvas: Canvas, nuisances: Nuisances, x: Field, y: Field, pixel: Fiel
     wood = hsv(0.07 + 0.03 * shade, 0.35 + 0.1 * shade, 0.42 + 0.2 * grids[:, 0, 2])
     grain = 1.0 - 3.2 * across + 0.08 * np.sin(40.0 * across + 5.0 * np.sin(3.0 * along))
     canvas.paint(coverage(rod(along + 3.0, across, 6.0, 0.10, 0.04), pixel), wood, grain)
-    for leaf in range(_LEAVES):
+    for leaf in range(int(np.ceil(values["leaves"].max()))):
         place = grids[:, 1 + leaf, :6, None, None]
-        # The last leaf of a picture is only partly grown.
-        half = 0.21 * (0.7 + 0.5 * place[:, 1]) * np.clip(values["leaves"] - leaf, 1e-6, 1.0)
+        grown = np.clip(values["leaves"] - leaf, 1e-6, 1.0)  # the last leaf of a picture is a small one
+        half = 0.21 * (0.7 + 0.5 * place[:, 1]) * grown
         side = np.where(place[:, 2] < 0.5, -1.0, 1.0)
         u, v = turn(along - 2.6 * (place[:, 0] - 0.5), across, side * (0.5 + 1.4 * place[:, 3]))
         # A lens: the intersection of two discs, one on either side of the midrib.
@@ -64,7 +54,8 @@ def branch(canvas: Canvas, nuisances: Nuisances, x: Field, y: Field, pixel: Fiel
         distance = disc(u - half, np.abs(v) + radius - 0.42 * half, radius)
         hue = values["leaf_hue"][:, 0, 0] + 0.06 * (place[:, 4, 0, 0] - 0.5)
         green = hsv(hue, np.full_like(hue, 0.55), 0.45 + 0.3 * place[:, 5, 0, 0])
-        canvas.paint(coverage(distance, pixel), green, 1.0 + 0.6 * v - 0.25 * (np.abs(v) < 0.012))
+        cover = coverage(distance, pixel) * (values["leaves"] > leaf)
+        canvas.paint(cover, green, 1.0 + 0.6 * v - 0.25 * (np.abs(v) < 0.012))
 
 
 def illuminate(rgb: Field, nuisances: Nuisances) -> Field:
