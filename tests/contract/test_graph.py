@@ -148,7 +148,5 @@ def test_a_stage_reads_no_parameter_it_does_not_declare(name: str) -> None:
 def test_every_stage_leaves_a_run_record() -> None:
     for name, stage in STAGES.items():
         key = "-".join("${item." + axis + "}" for axis in stage.get("matrix", {}))
-        # All three families of evaluate keep one name: arms are unique.
-        program = stage_module(stage).stem
-        expected = f"reports/runs/{program}@{key}.json" if key else f"reports/runs/{program}.json"
+        expected = f"reports/runs/{name}@{key}.json" if key else f"reports/runs/{name}.json"
         assert expected in stage["outs"], name

@@ -19,6 +19,7 @@ from tests.pipeline.conftest import change_params, commit, environment, make_pro
 pytestmark = pytest.mark.slow
 
 STAGES = 15
+ARCHIVE = {"kind": "archive", "mirrors": [], "sha256": "0" * 64, "licence": "x"}
 # Records and the page hold times and run ids, so they differ from run to run; nothing depends on them.
 VOLATILE = re.compile(r"reports/(runs/|report\.html)")
 
@@ -71,7 +72,9 @@ def test_every_stage_is_a_complete_child_of_one_parent(finished: Path) -> None:
     curve = pd.read_csv(finished / "plots" / "training" / "discern-0.csv")
     assert [m.step for m in history] == curve["step"].tolist()
     assert [m.value for m in history] == pytest.approx(curve["loss"].tolist(), rel=1e-5)
-    assert client.get_run(train["run_id"]).inputs.dataset_inputs
+    inputs = client.get_run(train["run_id"]).inputs
+    assert inputs
+    assert inputs.dataset_inputs
     assert {"encoder"} <= {a.path for a in client.list_artifacts(train["run_id"])}
     record = json.loads((finished / "reports" / "runs" / "train_encoder@0.json").read_text())
     assert record["run_id"] == train["run_id"]
@@ -194,11 +197,11 @@ def test_unlabelled_photographs_go_all_the_way(finished: Path, tmp_path: Path) -
         ({"dataset": {"kind": "folder", "path": "empty", "licence": "x"}}, "download", r"empty"),
         ({"dataset": {"kind": "folder", "path": "one", "licence": "x"}}, "validate", r"one class"),
         (
-            {"dataset": {"kind": "archive", "url": "no.tar", "mirrors": [], "sha256": "0" * 64, "licence": "x"}},
+            {"dataset": ARCHIVE | {"url": "no.tar"}},
             "download", r"no\.tar",
         ),
         (
-            {"dataset": {"kind": "archive", "url": "params.yaml", "mirrors": [], "sha256": "0" * 64, "licence": "x"}},
+            {"dataset": ARCHIVE | {"url": "params.yaml"}},
             "download", r"params\.yaml.*(sha256|checksum)",
         ),
     ],

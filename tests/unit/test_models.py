@@ -18,7 +18,7 @@ SMALL = Encoder(kind="resnet18", width=8, stem="small_images")
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50"])
 def test_full_width_is_torchvisions_network(kind: str) -> None:
-    ours = build_encoder(Encoder(kind=kind, width=64, stem="imagenet"), seed=0)  # type: ignore[arg-type]
+    ours = build_encoder(Encoder(kind=kind, width=64, stem="imagenet"), seed=0)
     theirs = getattr(torchvision.models, kind)(weights=None)
     theirs.fc = torch.nn.Identity()
     theirs.load_state_dict(ours.state_dict())  # the same names and shapes
@@ -30,7 +30,7 @@ def test_full_width_is_torchvisions_network(kind: str) -> None:
 
 @pytest.mark.parametrize(("stem", "side"), [("imagenet", 2), ("half", 2), ("small_images", 8)])
 def test_stem_and_width(stem: str, side: int) -> None:
-    encoder = build_encoder(Encoder(kind="resnet18", width=16, stem=stem), seed=0)  # type: ignore[arg-type]
+    encoder = build_encoder(Encoder(kind="resnet18", width=16, stem=stem), seed=0)
     x = torch.randn(2, 3, 64, 64)
     assert encoder.feature_map(x).shape == (2, 128, side, side)
     encoder.eval()
@@ -49,7 +49,7 @@ def test_seed_decides_the_weights_and_disturbs_nothing() -> None:
 
 @pytest.mark.parametrize("resolution", [16, 32, 64])
 def test_decoder_gives_images_of_its_resolution(resolution: int) -> None:
-    decoder = build_decoder(Decoder(width=32, resolution=resolution), dim=24, seed=0)  # type: ignore[arg-type]
+    decoder = build_decoder(Decoder(width=32, resolution=resolution), dim=24, seed=0)
     image = decoder(torch.randn(3, 24))
     assert image.shape == (3, 3, resolution, resolution)
     assert image.dtype == torch.float32

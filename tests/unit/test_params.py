@@ -19,7 +19,11 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         (r"nuisance: .*", "nuisance: 7", ["dataset.nuisance = 7", "less than or equal to 1"]),
         (r"species: 20", "specis: 20", ["dataset.specis is not a parameter", "dataset.species is missing"]),
         (r"precision: .*", "precision: fp8", ['base.precision = "fp8"', "'fp32' or 'bf16'"]),
-        (r"pack:\n  image_size: .*", "pack:\n  image_size: 0", ["pack.image_size = 0", "greater than or equal to 16"]),
+        (
+            r"pack:\n  image_size: .*",
+            "pack:\n  image_size: 0",
+            ["pack.image_size = 0", "greater than or equal to 16"],
+        ),
         (r"controls: .*", "controls: [nope]", ["arms.controls: 'nope' has no entry in train_control"]),
         (r"seeds: .*", "seeds: [0, 0]", ["arms.seeds: a seed stands twice"]),
         (r"control: continue", "control: moco", ["report.control: 'moco' is not among the arms"]),

@@ -6,7 +6,8 @@ import torch
 from skimage.metrics import structural_similarity
 
 from discern.data.views import denormalise, seeded
-from discern.params.synthesis import Flatten, Gaussian, Perturbation, Swap
+from discern.models.decoder import build_decoder
+from discern.params.synthesis import Decoder, Flatten, Gaussian, Perturbation, Swap
 from discern.synthesis.basis import Basis, fit_basis
 from discern.synthesis.pairs import Synthesizer, synthesize, to_uint8
 from discern.synthesis.perturbation import partners, perturb
@@ -46,7 +47,9 @@ def test_what_takes_the_place_of_masked_dimensions(y: torch.Tensor) -> None:
     partner = partners(9, seeded(3))
     torch.testing.assert_close(swapped[:, MASK], c[partner][:, MASK])
     assert (perturb(c, MASK, basis, KINDS[2], seeded(3))[:, MASK] == 0).all()
-    torch.testing.assert_close(perturb(c, MASK, basis, KINDS[3], seeded(3))[:, MASK], c.mean(0).expand(9, -1)[:, MASK])
+    torch.testing.assert_close(
+        perturb(c, MASK, basis, KINDS[3], seeded(3))[:, MASK], c.mean(0).expand(9, -1)[:, MASK]
+    )
 
 
 def test_gaussian_noise_has_the_mean_spread_and_features_stay_positive() -> None:
@@ -70,7 +73,7 @@ def test_partners_are_a_permutation_without_fixed_points(count: int) -> None:
 
 
 def test_synthesize_decodes_every_copy_of_every_image(y: torch.Tensor) -> None:
-    decoder = torch.nn.Sequential(torch.nn.Linear(6, 3 * 16 * 16), torch.nn.Unflatten(1, (3, 16, 16))).eval()
+    decoder = build_decoder(Decoder(width=16, resolution=16), dim=6, seed=0).eval()
     synthesizer = Synthesizer(decoder, fit_basis(y, "pca"), MASK, KINDS[0])
     original, perturbed = synthesize(synthesizer, y, copies=3, seed=0, batch_size=4)
     assert original.shape == (9, 16, 16, 3)
@@ -93,7 +96,7 @@ def test_psnr_and_ssim_against_scikit_image() -> None:
     # The library pads and crops; ours has no padding at all. With its crop the two are the same pixels.
     oracle = np.mean(
         [
-            structural_similarity(
+            structural_similarity(  # type: ignore[no-untyped-call]  # the library ships no types for it
                 x.numpy(), z.numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
                 use_sample_covariance=False,
             )

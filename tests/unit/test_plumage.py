@@ -20,7 +20,7 @@ from discern.data.plumage.species import PER_GENUS, catalogue
 from discern.errors import ParamsError
 from discern.params.dataset import Plumage
 
-DRAWING = "e3891ac0c913205989cccccbf9a3c0ecc015e65f94604c38428deaefdc59e641"
+DRAWING = "8b5bdb28a95a59b90cf33078b7f34ae84851876c6d92a68fec2119c3cd614f0b"
 """sha256 of the pixels and masks of `TINY`; a change of it is a change of everybody's data set."""
 
 

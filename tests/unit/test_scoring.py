@@ -106,7 +106,9 @@ def test_pca_is_numpys_and_importance_adds_up_along_it() -> None:
     gradient = torch.randn(50, 5)
     total = (basis.coefficients(y) * basis.gradients(gradient, y)).sum(1)
     centred = torch.nn.functional.normalize(y) - basis.mean
-    torch.testing.assert_close(total, (centred * gradient * y.norm(dim=1, keepdim=True)).sum(1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        total, (centred * gradient * y.norm(dim=1, keepdim=True)).sum(1), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_basis_file_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:

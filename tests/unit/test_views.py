@@ -102,7 +102,11 @@ def test_a_view_depends_on_seed_epoch_view_and_image_but_not_on_the_batch(images
     first = augment(images, index, epoch=1, view=0)
     alone = Augment(views, 24, seed=3, count=10)(images[2:3], index[2:3], epoch=1, view=0)
     torch.testing.assert_close(first[2:3], alone)
-    for other in (augment(images, index, 2, 0), augment(images, index, 1, 1), augment(images, index.flip(0), 1, 0)):
+    for other in (
+        augment(images, index, 2, 0),
+        augment(images, index, 1, 1),
+        augment(images, index.flip(0), 1, 0),
+    ):
         assert (other - first).abs().max() > 0.05
     torch.testing.assert_close(augment(images, index, 1, 0), first)
 

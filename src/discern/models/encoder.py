@@ -66,4 +66,6 @@ def build_encoder(params: Encoder, seed: int) -> ResNetEncoder:
     """A freshly initialised encoder; the seed decides its weights and nothing else is disturbed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ResNetEncoder(params).to(memory_format=torch.channels_last)
+        encoder = ResNetEncoder(params)
+    encoder.to(memory_format=torch.channels_last)
+    return encoder

@@ -23,7 +23,8 @@ def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None =
     """Run one stage in the current folder, as its DVC command does.
 
     Args:
-        stage: the stage's name in dvc.yaml, without matrix key.
+        stage: the stage's name without matrix key; where DVC runs one program as several stages, DVC's name
+            is used.
         run: what it does.
         argv: `--seed N`, `--arm NAME`; default the process's own.
 
@@ -31,6 +32,7 @@ def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None =
         Exit code: 0, the `exit_code` of a DiscernError (told in one line), or 1 after a traceback.
     """
     silence_telemetry()
+    stage = os.environ.get("DVC_STAGE", stage).partition("@")[0]
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     signals.install()
     seed, arm = _arguments(stage, argv)

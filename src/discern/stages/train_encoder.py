@@ -1,10 +1,12 @@
 """Stage train_encoder: L_C + alpha L_R + nu L_Cp, from the base encoder and its pairs."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from discern.models.weights import load_encoder, save_encoder
+from discern.params.model import ParamModel
 from discern.params.synthesis import PairTraining, SynthesizePairs
 from discern.stages.context import Context
 from discern.stages.runner import execute
@@ -23,18 +25,22 @@ def run(ctx: Context) -> None:
     inputs = base_inputs(ctx, params, ctx.params.synthesize_pairs, files)
     synthesizer = load_synthesizer(ctx, ctx.params.synthesize_pairs)
     if params.source == "offline":
-        arrays = (np.load(pairs / name, mmap_mode="r") for name in ("original.npy", "perturbed.npy"))
-        source: PairSource = OfflinePairs(*arrays, ctx.seed, ctx.device)
+        original, perturbed = (np.load(pairs / f"{name}.npy", mmap_mode="r") for name in ("original", "perturbed"))
+        source: PairSource = OfflinePairs(original, perturbed, ctx.seed, ctx.device)
     else:
         source = OnlinePairs(synthesizer, ctx.seed)
     train_and_save(ctx, "discern", pair_objective(ctx, params, synthesizer, source, inputs), inputs)
 
 
-def base_inputs(ctx: Context, params: PairTraining | None, made: SynthesizePairs | None, files: list) -> Inputs:
+def base_inputs(
+    ctx: Context, params: PairTraining | None, made: SynthesizePairs | None, files: list[Path]
+) -> Inputs:
     """Packed images, and the base's weights, which decide the result too."""
     base = ctx.workspace.base(ctx.seed)
     weights = [base / f"{name}.safetensors" for name in ("encoder", "decoder", "ssl")]
-    known = [p for p in (ctx.params.base, ctx.params.pretrain_decoder.loss, params, made) if p is not None]
+    known: list[ParamModel] = [
+        p for p in (ctx.params.base, ctx.params.pretrain_decoder.loss, params, made) if p is not None
+    ]
     return load_inputs(ctx, [*weights, *files], known)
 
 
@@ -44,8 +50,7 @@ def pair_objective(
     """The base's encoder and heads, to be trained on with pairs from `source`."""
     folder = ctx.workspace.base(ctx.seed)
     method = restore_method(ctx.params, folder, load_encoder(folder), len(inputs.train.images))
-    decoder = synthesizer.decoder
-    return PairObjective(method, decoder, source, params, inputs.size)
+    return PairObjective(method, synthesizer.decoder, source, params, inputs.size)
 
 
 def train_and_save(ctx: Context, arm: str, objective: Objective, inputs: Inputs) -> None:

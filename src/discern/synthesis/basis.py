@@ -42,7 +42,8 @@ class Basis:
 
     def gradients(self, g: Tensor, y: Tensor) -> Tensor:
         """dL/dc (N, D) from dL/dy, both (N, D), holding every feature vector's length fixed."""
-        return (g * y.norm(dim=1, keepdim=True)) @ self.vectors.T
+        length: Tensor = y.norm(dim=1, keepdim=True)
+        return (g * length) @ self.vectors.T
 
     def to(self, device: torch.device) -> "Basis":
         """The same basis on a device."""

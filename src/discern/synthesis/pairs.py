@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from discern.data.views import denormalise, seeded
+from discern.models.decoder import ImageDecoder
 from discern.params.synthesis import Perturbation
 from discern.synthesis.basis import Basis
 from discern.synthesis.perturbation import perturb
@@ -24,7 +25,7 @@ class Synthesizer:
         perturbation: what takes its place.
     """
 
-    decoder: nn.Module
+    decoder: ImageDecoder
     basis: Basis
     mask: Tensor
     perturbation: Perturbation
@@ -71,7 +72,9 @@ def synthesize(
     index = torch.arange(len(y))
 
     def decode(features: Tensor) -> NDArray[np.uint8]:
-        return np.concatenate([to_uint8(synthesizer.decode(part)).numpy() for part in features.split(batch_size)])
+        return np.concatenate(
+            [to_uint8(synthesizer.decode(part)).numpy() for part in torch.split(features, batch_size)]
+        )
 
     versions = [decode(synthesizer.perturbed(y, index, seeded(seed, copy, 103))) for copy in range(copies)]
     return decode(y), np.stack(versions, axis=1)
