@@ -9,14 +9,12 @@ from pathlib import Path
 
 from discern.errors import DiscernError, InterruptedStageError
 from discern.params import load
-from discern.settings import settings, silence_telemetry
+from discern.settings import silence_telemetry
 from discern.stages import signals
 from discern.stages.context import Context
 from discern.tracking.graph import declared
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None = None) -> int:
@@ -54,7 +52,6 @@ def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None =
 
 
 def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context], None]) -> None:
-    _limit_threads()
     workspace = Workspace(Path.cwd())
     params = load(Path("params.yaml"))
     known = declared(workspace.root, stage, {"seed": str(seed), "arm": str(arm)})
@@ -83,17 +80,6 @@ def _arguments(stage: str, argv: list[str] | None) -> tuple[int | None, str | No
 def _stage_id(stage: str, seed: int | None, arm: str | None) -> str:
     key = "-".join(str(part) for part in (arm, seed) if part is not None)
     return f"{stage}@{key}" if key else stage
-
-
-def _limit_threads() -> None:
-    """Give OpenMP and BLAS as many threads as this process may use; they read it when they are imported."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = settings().threads or allowed
-    for name in _THREAD_VARIABLES:
-        if settings().threads:
-            os.environ[name] = str(threads)
-        else:
-            os.environ.setdefault(name, str(threads))
 
 
 def _say(line: str) -> None:
