@@ -81,9 +81,9 @@ def grad_cam(
         x1, x2 = (augment(images, filled, 0, view) for view in (0, 1))
         with autocast(ctx.device, base.precision):
             y, gradient = loss_gradients(method, x1, x2)
-            if start == 0:
-                positions = method.encoder.feature_map(x1[:1]).shape[2:].numel()
-                heat = loss_heat_maps(method, x1, x2, min(HEAT_MAPS, len(rows)))
+        if start == 0:  # in full precision: pytorch-grad-cam turns activations into numpy arrays
+            positions = method.encoder.feature_map(x1[:1]).shape[2:].numel()
+            heat = loss_heat_maps(method, x1, x2, min(HEAT_MAPS, len(rows)))
         scores = importance(y.cpu(), gradient.cpu(), basis, positions, ctx.params.score_features.sign)
         importances.append(scores[: len(rows)])
     return torch.cat(importances), heat
