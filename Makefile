@@ -25,7 +25,7 @@ repro: $(VENV)/ready
 	@dvc repro
 
 test: $(VENV)/ready  ## every test
-	@pytest
+	@pytest -n 2 --dist loadfile
 
 check: $(VENV)/ready  ## style, types, spelling
 	ruff check

@@ -88,10 +88,18 @@ def commit(root: Path, message: str) -> None:
     subprocess.run(["git", "commit", "-q", "-m", message], cwd=root, check=True)
 
 
-def run_in(root: Path, *command: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+def run_in(
+    root: Path, *command: str, check: bool = True, extra: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a project; `python` and `dvc` are those of this environment."""
     done = subprocess.run(
-        command, cwd=root, env=environment(root) | extra, capture_output=True, text=True, timeout=900, check=False
+        command,
+        cwd=root,
+        env=environment(root) | (extra or {}),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
     assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done

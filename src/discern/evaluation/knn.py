@@ -46,7 +46,7 @@ def vote(
     note = f"kNN: k = {k} is clipped to the {len(train)} labelled training images" if k > len(train) else None
     k = min(k, len(train))
     gallery = unit_rows(train, device)
-    targets = F.one_hot(torch.as_tensor(labels, device=device)).float()  # (N,C)
+    targets = F.one_hot(torch.tensor(labels, device=device)).float()  # (N,C)
     points = unit_rows(queries, device)
     predictions = torch.empty(len(points), dtype=torch.int64)
     for block in blocks(len(points), len(gallery)):
