@@ -113,7 +113,7 @@ def test_diffs_between_commits_say_something(finished: Path) -> None:
     assert any(name.startswith("metrics/arms/discern") for name in metrics)
     assert not any(name.startswith("metrics/arms/continue") for name in metrics)
     run_in(finished, "dvc", "plots", "diff", "HEAD~1", "-o", "diff")
-    assert "discern-0.csv" in (finished / "diff" / "index.html").read_text(encoding="utf-8")
+    assert "plots_training_discern-0_csv" in (finished / "diff" / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_flow_and_dvc_repro_give_the_same_lock(finished: Path, tmp_path: Path) -> None:
