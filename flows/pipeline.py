@@ -62,7 +62,7 @@ def pipeline(
     targets: Annotated[
         list[str],
         Field(description="stages to reproduce, with all they depend on; empty: the whole pipeline"),
-    ] = [],  # noqa: B006
+    ] = [],  # noqa: B006  never changed, as above
     force: Annotated[bool, Field(description="run every stage, even where nothing changed")] = False,
 ) -> None:
     """Reproduce the pipeline in the current folder.

@@ -18,7 +18,6 @@ import pytest
 Ask = Callable[[str, dict[str, Any]], Any]
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # flows/ is no installed package
 
 DVC_YAML = """
 stages:
