@@ -35,6 +35,10 @@ class DeviceError(DiscernError):
     """The asked-for device is not there."""
 
 
+class StorageError(DiscernError):
+    """A file cannot be written: the disk is full, or it is not ours to write."""
+
+
 class InterruptedStageError(DiscernError):
     """The stage was stopped by a signal; its checkpoint is saved and the next run goes on from it."""
 

@@ -50,6 +50,18 @@ class Settings(BaseSettings):
     tracking: bool = Field(True, description="false: keep no MLflow record")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as this process may use")
+    processes: int = Field(1, ge=1, description="processes of a training stage on this machine, one GPU each")
+    compile: str = Field(
+        "none",
+        pattern=r"^(none|default|graphs)$",
+        description="torch.compile of the encoder; graphs: with CUDA graphs",
+    )
+    resident_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="of free device memory, for training images; larger sets are read from disk",
+    )
     offline: bool = Field(False, description="never open a connection; archives must lie in .discern/downloads")
     progress: str = Field(
         "auto",

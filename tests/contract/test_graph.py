@@ -19,7 +19,8 @@ STAGES: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load((ROOT / "dv
 # Modules that carry values, files and records about, and decide no result: a change in them is no reason to train
 # again. The parameters' values are tracked through `params:`.
 PLUMBING = (
-    "discern.errors", "discern.settings", "discern.workspace", "discern.params", "discern.tracking",
+    "discern.errors", "discern.machine", "discern.settings", "discern.workspace", "discern.params",
+    "discern.tracking",
     "discern.stages.__init__", "discern.stages.context", "discern.stages.runner", "discern.stages.signals",
     "discern.training.progress", "discern.data.progress",
 )  # fmt: skip

@@ -9,17 +9,15 @@ from lightly.loss import NTXentLoss
 
 from discern.errors import DataError, ParamsError
 from discern.models.encoder import build_encoder
-from discern.params.training import ContrastiveLoss, Encoder, MoCo, SimCLR
+from discern.params.training import ContrastiveLoss, Encoder
 from discern.ssl import build_method, methods
 from discern.ssl.moco import MoCoMethod, info_nce
 from discern.ssl.simclr import SimCLRMethod
+from tests.methods import METHODS
 
 ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
-SIMCLR = SimCLR(kind="simclr", temperature=0.5, hidden=32, dim=16)
-MOCO = MoCo(
-    kind="moco", temperature=0.2, hidden=32, dim=16, queue=24, momentum=0.9, allow_long_queue=False
-)  # fmt: skip
-ALL: list[ContrastiveLoss] = [SIMCLR, MOCO]
+SIMCLR, MOCO = METHODS["simclr"], METHODS["moco"]
+ALL = list(METHODS.values())
 
 
 def build(params: ContrastiveLoss, images: int = 64) -> SimCLRMethod | MoCoMethod:
@@ -118,8 +116,7 @@ def test_moco_queue_takes_this_steps_keys_over_the_oldest_and_wraps() -> None:
     for step in range(4):  # 4 x 8 keys into 24 places
         x = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(step))
         method(x, x)
-        assert method._new_keys is not None
-        keys.append(method._new_keys.clone())
+        keys.extend(method._new_keys)
         torch.testing.assert_close(method.queue[16:], before[16:] if step < 3 else keys[2])
         method.after_step()
     torch.testing.assert_close(method.queue, torch.cat([keys[3], keys[1], keys[2]]))

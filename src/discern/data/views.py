@@ -1,7 +1,9 @@
 """Random views of image batches, on the device, with parameters of their own for every image.
 
-Randomness is a table drawn once per epoch and view from (seed, epoch, view) and read by image number, so a
-view does not depend on the batch an image stands in: resuming, or another batch size, sees the same views.
+Crop, flip, resizing and blur are linear and act on rows and columns alone, so all of them together are
+A_y X A_x^T with two small matrices per image: two batched matrix products. Colour jitter and normalisation
+together are a third. The random numbers are a function of (seed, epoch, view, image number), so a view does not
+depend on the batch an image stands in: resuming, or another batch size, sees the same views.
 """
 
 import math
@@ -10,13 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discern.data.randomness import seeded, uniform
 from discern.params.training import Views
+
+__all__ = ["LUMA", "MEAN", "STD", "Augment", "denormalise", "normalise", "seeded", "to_unit"]
 
 # ImageNet's statistics, so that torchvision's weights fit; any fixed pair would do for training from scratch.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)
-DRAWS = 12  # uniform numbers used per view; see `Augment`
+TRIES = 10  # of torchvision's RandomResizedCrop at a crop that fits
+DRAWS = [2 * TRIES + 2, 1, 6, 2, 1]  # uniform numbers of a view: crop, flip, colour, blur, solarize
+PARAMETERS = [4, 1, 21, 1]  # what they become: edges, sigma, colours, whether to solarise
+MIDDLE = 128  # the level that counts as 0, see `levels`
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -26,158 +34,203 @@ def to_unit(images: Tensor) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """Images (N, 3, H, W), uint8 or float in [0, 1], to zero mean and unit variance (ImageNet's statistics)."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return (to_unit(images) - mean) / std
+    return (to_unit(images) - _per_channel(MEAN, images)) / _per_channel(STD, images)
 
 
 def denormalise(images: Tensor) -> Tensor:
     """The inverse of `normalise`, clamped to [0, 1]."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return (images * std + mean).clamp(0, 1)
-
-
-def seeded(*key: int) -> torch.Generator:
-    """A CPU generator for a key of small whole numbers, e.g. (seed, epoch, view)."""
-    state = 0
-    for part in key:
-        # One round of splitmix64 per part, so that neighbouring keys give unrelated streams.
-        state = (state + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        state ^= state >> 31
-    return torch.Generator().manual_seed(state % (2**63))
+    return (images * _per_channel(STD, images) + _per_channel(MEAN, images)).clamp(0, 1)
 
 
 class Augment:
-    """Random crop, flip, colour jitter, grayscale and blur of a batch.
+    """Random crop, flip, blur, colour jitter, grayscale and solarisation of a batch, and normalisation.
 
-    Deviations from torchvision's per-image transforms, all cheap in a batch: the crop's sides are clamped
-    instead of redrawn; jitter is applied in one order (brightness, contrast, saturation, hue) and clamped once;
-    hue turns the colours about the grey axis instead of shifting HSV.
+    Deviations from torchvision's transforms of single images: a crop need not begin and end between pixels; blur
+    comes before the colours, with which it commutes but for clamping and for the mean that contrast is about;
+    jitter has one order (brightness, contrast, saturation, hue) and is clamped once, after grayscale; hue turns
+    the colours about the grey axis instead of shifting HSV.
 
     Args:
         views: probabilities and strengths.
         size: side of the view in pixels.
-        seed: of the random table.
-        count: number of images; `index` of a call must be below it.
+        seed: of the random numbers.
+        dtype: of the views. In bfloat16 the images are also resampled in it: the views are within 3 of 255 levels
+            of those in float32, on average 0.2.
     """
 
-    def __init__(self, views: Views, size: int, seed: int, count: int) -> None:
-        self.views, self.size, self.seed, self.count = views, size, seed, count
-        self._tables: dict[int, tuple[int, Tensor]] = {}
-
-    def draws(self, index: Tensor, epoch: int, view: int) -> Tensor:
-        """Uniform numbers (N, DRAWS) of these images in this epoch and view."""
-        held, table = self._tables.get(view, (-1, torch.empty(0)))
-        if held != epoch:
-            table = torch.rand(self.count, DRAWS, generator=seeded(self.seed, epoch, view))
-            self._tables[view] = (epoch, table)
-        return table[index.cpu()]
+    def __init__(self, views: Views, size: int, seed: int, dtype: torch.dtype = torch.float32) -> None:
+        self.views, self.size, self.seed, self.dtype = views, size, seed, dtype
+        low, high = views.blur_sigma
+        self.sigma = (low * size / 224, high * size / 224)
+        self.radius = min(math.ceil(3 * self.sigma[1]), size - 1)
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int, view: int) -> Tensor:
-        """Normalised views (N, 3, size, size) of images (N, 3, H, W), uint8 or float in [0, 1]."""
-        u = self.draws(index, epoch, view).to(images.device)  # (N, DRAWS)
-        # Autocast would round colours to bfloat16 inside the matrix products.
+        """Normalised views of a batch.
+
+        Args:
+            images: (N, 3, H, W), uint8 or float in [0, 1].
+            index: image numbers (N,), int64; best on the CPU, where drawing needs nothing of the device.
+            epoch: with the view and the image's number, decides the random numbers.
+            view: number of the view.
+
+        Returns:
+            (N, 3, size, size) of `dtype`, channels last.
+        """
+        # Autocast would round to bfloat16 where float32 is meant.
         with torch.autocast(images.device.type, enabled=False):
-            x = crop_flip(to_unit(images), u[:, :5], self.views.crop_area, self.views.flip, self.size)
-            matrix, offset = colour_affine(x, u[:, 5:11], self.views)
-            # One matrix product per image does the whole colour jitter.
-            flat = torch.baddbmm(offset, matrix, x.flatten(2))  # (N, 3, size*size)
-            x = flat.clamp_(0, 1).view(x.shape)
+            parameters = self.parameters(index, epoch, view, *images.shape[2:])
+            # One copy of 108 bytes per image, which the driver takes at once: nothing here waits for the device.
+            parameters = parameters.to(images.device, non_blocking=True)
+            edges, sigma, affine, solarised = parameters.split_with_sizes(PARAMETERS, dim=1)
+            rows = resize_matrix(edges[:, 0], edges[:, 1], images.shape[2], self.size).to(self.dtype)
+            columns = resize_matrix(edges[:, 2], edges[:, 3], images.shape[3], self.size).to(self.dtype)
             if self.views.blur > 0:
-                x = self._blur(x, u[:, 11])
-            return normalise(x).contiguous(memory_format=torch.channels_last)
+                # For all images, the identity for some: as fast as picking the others, and of fixed shape.
+                blur = blur_matrix(sigma.squeeze(1), self.size, self.radius).to(self.dtype)
+                rows, columns = blur @ rows, blur @ columns
+            x = resample(levels(images, self.dtype), rows, columns)
+            x = self._coloured(x.float(), affine.view(-1, 3, 7), solarised.unsqueeze(2) > 0)
+            return x.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
-    def _blur(self, x: Tensor, u: Tensor) -> Tensor:
-        chosen = u < self.views.blur
-        low, high = (sigma * self.size / 224 for sigma in self.views.blur_sigma)
-        sigma = low + (high - low) * u[chosen] / self.views.blur  # u is uniform below the probability
-        blurred = x.clone()
-        blurred[chosen] = gaussian_blur(x[chosen], sigma, radius=max(1, math.ceil(2 * high)))
-        return blurred
+    def parameters(self, index: Tensor, epoch: int, view: int, height: int, width: int) -> Tensor:
+        """What happens to images (height, width) of these numbers, in float32 (N, 27), where `index` lies.
+
+        Columns as in PARAMETERS: the crop's edges (top, bottom, left, right; left and right exchanged mirror the
+        image), blur's sigma in pixels or 0, the matrix (3, 7) that makes normalised colours of a pixel's levels,
+        the view's mean levels and 1, and whether to solarise.
+        """
+        u = uniform(index, sum(DRAWS), self.seed, epoch, view)
+        crop, flip, colour, blur, solarize = u.split_with_sizes(DRAWS, dim=1)
+        edges = crop_boxes(crop, self.views.crop_area, height, width)
+        edges = torch.where(flip < self.views.flip, edges[:, [0, 1, 3, 2]], edges)
+        low, high = self.sigma
+        sigma = torch.where(blur[:, :1] < self.views.blur, low + (high - low) * blur[:, 1:], 0)
+        affine = torch.cat(colour_affine(colour, self.views), dim=2)  # (N, 3, 6), for values in [0, 1]
+        shift = MIDDLE / 255 * affine.sum(2, keepdim=True) - _per_channel(MEAN, u)[..., 0]
+        affine = torch.cat([affine / 255, shift], dim=2) / _per_channel(STD, u)[..., 0]
+        return torch.cat([edges, sigma, affine.flatten(1), (solarize < self.views.solarize).float()], dim=1)
+
+    def _coloured(self, x: Tensor, affine: Tensor, solarised: Tensor) -> Tensor:
+        """Normalised colours of levels (N, 3, size, size) by `affine` (N, 3, 7); inverted where `solarised`."""
+        flat = x.flatten(2)
+        offset = affine[:, :, 3:6] @ flat.mean(2, keepdim=True) + affine[:, :, 6:]
+        x = torch.baddbmm(offset, affine[:, :, :3], flat).view(x.shape)
+        # With numbers, not tensors, for each channel: they are part of the command and need no copy to the device.
+        for plane, mean, std in zip(x.unbind(1), MEAN, STD, strict=True):
+            plane.clamp_(-mean / std, (1 - mean) / std)
+            if self.views.solarize > 0:
+                bright = solarised & (plane >= (0.5 - mean) / std)
+                plane.copy_(torch.where(bright, (1 - 2 * mean) / std - plane, plane))
+        return x
 
 
-def crop_flip(x: Tensor, u: Tensor, area: tuple[float, float], flip: float, size: int) -> Tensor:
-    """RandomResizedCrop and horizontal flip in one bilinear resampling.
+def levels(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images (N, 3, H, W), uint8 or float in [0, 1], as levels from -128 to 127, contiguous.
 
-    Args:
-        x: images (N, 3, H, W) in [0, 1].
-        u: uniform numbers (N, 5): area, aspect ratio, left, top, flip.
-        area: share of the image's area kept, from and to.
-        flip: probability of a horizontal flip.
-        size: side of the result in pixels.
+    bfloat16 holds all of them exactly, and counted from the middle its rounding errors are half of those from 0.
     """
-    share = area[0] + (area[1] - area[0]) * u[:, 0]
-    ratio = torch.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
-    width = torch.sqrt(share * ratio).clamp(max=1)  # as shares of the image's sides
-    height = torch.sqrt(share / ratio).clamp(max=1)
-    # affine_grid's coordinates run from -1 to 1, so a crop of share w has room 1 - w to either side.
-    centre_x = (1 - width) * (2 * u[:, 2] - 1)
-    centre_y = (1 - height) * (2 * u[:, 3] - 1)
-    mirror = torch.where(u[:, 4] < flip, -1.0, 1.0)
-    zero = torch.zeros_like(width)
-    theta = torch.stack([width * mirror, zero, centre_x, zero, height, centre_y], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [len(x), 3, size, size], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    images = images.contiguous()
+    if images.dtype == torch.uint8:
+        return (images ^ MIDDLE).view(torch.int8).to(dtype)  # the highest bit becomes the sign
+    return (images.float() * 255 - MIDDLE).to(dtype)
 
 
-def colour_affine(x: Tensor, u: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-    """Colour jitter and grayscale as one matrix (N, 3, 3) and offset (N, 3, 1) for each image.
+def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Weighted sums (N, 3, h, w) of images' (N, 3, H, W) rows and columns, by matrices (N, h, H) and (N, w, W)."""
+    across = x.flatten(1, 2) @ columns.mT
+    return torch.matmul(rows.unsqueeze(1), across.view(*x.shape[:3], -1))
+
+
+def crop_boxes(u: Tensor, area: tuple[float, float], height: int, width: int) -> Tensor:
+    """RandomResizedCrop's boxes in images (height, width): top, bottom, left and right edge (N, 4) in pixels.
 
     Args:
-        x: images (N, 3, H, W); only their mean colour is used, for contrast.
+        u: uniform numbers (N, 22): area and aspect ratio of ten tries, position from the top and the left.
+        area: share of the image's area kept, from and to.
+        height: of the images.
+        width: of the images.
+    """
+    share, shape, position = u.split_with_sizes([TRIES, TRIES, 2], dim=1)
+    pixels = height * width * (area[0] + (area[1] - area[0]) * share)
+    ratio = torch.exp((2 * shape - 1) * math.log(4 / 3))
+    down, across = torch.sqrt(pixels / ratio), torch.sqrt(pixels * ratio)  # (N, TRIES)
+    fits = (down <= height) & (across <= width)
+    # The first try that fits; in the column after the last one, the largest allowed crop, from the middle.
+    first = F.pad(fits.int(), (0, 1), value=1).argmax(1, keepdim=True)
+    down = F.pad(down, (0, 1), value=min(height, width * 4 / 3)).gather(1, first)
+    across = F.pad(across, (0, 1), value=min(width, height * 4 / 3)).gather(1, first)
+    position = torch.where(first < TRIES, position, 0.5)
+    top, left = (height - down) * position[:, :1], (width - across) * position[:, 1:]
+    return torch.cat([top, top + down, left, left + across], dim=1)
+
+
+def resize_matrix(begin: Tensor, end: Tensor, length: int, size: int) -> Tensor:
+    """Bilinear resizing of a part of a line, with torchvision's antialiasing, as matrices (N, size, length).
+
+    Args:
+        begin: edges (N,) of the part in pixels; a pixel that it holds in part counts in part.
+        end: the other edges (N,); before `begin`, the result is mirrored.
+        length: pixels of the line.
+        size: pixels of the result.
+    """
+    begin, end = begin.view(-1, 1, 1), end.view(-1, 1, 1)
+    steps = (torch.arange(size, device=begin.device).view(-1, 1) + 0.5) / size
+    centre = begin + (end - begin) * steps  # (N, size, 1)
+    reach = ((end - begin).abs() / size).clamp(min=1)  # of the triangular filter to either side
+    # Only so many pixels can be within reach; from the first one on, or at the line's end.
+    taps = min(length, math.ceil(2 * max(1, length / size)))
+    first = (centre - reach + 0.5).floor().clamp(0, length - taps)
+    pixel = first + torch.arange(taps, device=begin.device)  # (N, size, taps)
+    weight = (1 - (pixel + 0.5 - centre).abs() / reach).clamp(min=0)
+    held = torch.minimum(pixel + 1, torch.maximum(begin, end)) - torch.maximum(pixel, torch.minimum(begin, end))
+    weight = weight * held.clamp(0, 1)
+    weight = weight / weight.sum(2, keepdim=True)
+    return weight.new_zeros(len(weight), size, length).scatter_(2, pixel.long(), weight)
+
+
+def blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
+    """Gaussian blur of a line that is mirrored at its ends, as matrices (N, size, size).
+
+    Args:
+        sigma: standard deviations (N,) in pixels; 0 changes nothing.
+        size: pixels of the line.
+        radius: pixels of the kernel to either side, fewer than `size`.
+    """
+    taps = torch.arange(-radius, radius + 1, device=sigma.device)
+    kernel = torch.softmax(-0.5 * (taps / sigma.view(-1, 1).clamp(min=1e-3)) ** 2, dim=1)
+    source = (torch.arange(size, device=sigma.device) + taps.view(-1, 1)).abs()
+    source = size - 1 - (size - 1 - source).abs()  # (taps, size), the pixel that each tap reads
+    shifts = torch.eye(size, device=sigma.device)[source]
+    return torch.mm(kernel, shifts.flatten(1)).view(-1, size, size)
+
+
+def colour_affine(u: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+    """Colour jitter and grayscale as two matrices (N, 3, 3): of a pixel's colour and of the view's mean colour.
+
+    Args:
         u: uniform numbers (N, 6): whether to jitter, brightness, contrast, saturation, hue, whether grayscale.
         views: probabilities and strengths.
     """
-    n, device = len(x), x.device
-    luma = torch.tensor(LUMA, device=device)
-    eye = torch.eye(3, device=device)
-    jitter = (u[:, 0] < views.jitter).float().view(n, 1, 1)
-
-    def factor(column: int, strength: float) -> Tensor:
-        return 1 + jitter * strength * (2 * u[:, column].view(n, 1, 1) - 1)  # (N, 1, 1), 1 where not jittered
-
-    matrix = factor(1, views.brightness) * eye
-    mean = matrix @ x.mean((2, 3)).unsqueeze(2)  # (N, 3, 1) mean colour after brightness
-    contrast = factor(2, views.contrast)
-    matrix = contrast * matrix
-    offset = (1 - contrast) * (luma @ mean.squeeze(2).T).view(n, 1, 1).expand(n, 3, 1)
-    saturation = factor(3, views.saturation)
-    colour = saturation * eye + (1 - saturation) * luma.expand(3, 3)
-    colour = _hue_rotation((factor(4, views.hue) - 1).view(n) * 2 * math.pi) @ colour
-    gray = (u[:, 5] < views.grayscale).view(n, 1, 1)
-    colour = torch.where(gray, luma.expand(3, 3), colour)
-    return colour @ matrix, colour @ offset
+    luma = torch.tensor(LUMA, device=u.device).expand(3, 3)
+    eye = torch.eye(3, device=u.device)
+    strengths = torch.tensor([views.brightness, views.contrast, views.saturation, views.hue], device=u.device)
+    changes = (u[:, :1] < views.jitter) * strengths * (2 * u[:, 1:5] - 1)  # (N, 4), 0 where not jittered
+    brightness, contrast, saturation, hue = changes[..., None, None].unbind(1)  # (N, 1, 1) each
+    brightness, contrast, saturation = 1 + brightness, 1 + contrast, 1 + saturation
+    colour = saturation * eye + (1 - saturation) * luma
+    colour = _hue_rotation(2 * math.pi * hue) @ colour
+    colour = torch.where(u[:, 5:, None] < views.grayscale, luma, colour)
+    # Contrast is about the mean's grey, and `colour` leaves greys as they are.
+    return brightness * contrast * colour, brightness * (1 - contrast) * luma
 
 
 def _hue_rotation(angle: Tensor) -> Tensor:
-    """Rotations (N, 3, 3) of RGB about the grey axis by `angle` radians (Rodrigues' formula)."""
-    third = math.sqrt(1 / 3)
-    cross = third * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device)
+    """Rotations (N, 3, 3) of RGB about the grey axis by `angle` (N, 1, 1) radians (Rodrigues' formula)."""
+    cross = math.sqrt(1 / 3) * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device)
     eye = torch.eye(3, device=angle.device)
-    cos, sin = torch.cos(angle).view(-1, 1, 1), torch.sin(angle).view(-1, 1, 1)
-    return cos * eye + sin * cross + (1 - cos) / 3
+    return torch.cos(angle) * eye + torch.sin(angle) * cross + (1 - torch.cos(angle)) / 3
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Separable Gaussian blur with a sigma of its own for each image.
-
-    Args:
-        x: images (N, 3, H, W).
-        sigma: standard deviations (N,) in pixels.
-        radius: taps to either side.
-    """
-    taps = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (taps / sigma.view(-1, 1).clamp(min=1e-3)) ** 2)
-    kernel = kernel / kernel.sum(1, keepdim=True)  # (N, taps)
-    for dim in (2, 3):
-        pad = (0, 0, radius, radius) if dim == 2 else (radius, radius, 0, 0)
-        padded = F.pad(x, pad, mode="reflect")
-        length = x.shape[dim]
-        x = sum(
-            (kernel[:, k].view(-1, 1, 1, 1) * padded.narrow(dim, k, length) for k in range(2 * radius + 1)),
-            start=torch.zeros_like(x),
-        )
-    return x
+def _per_channel(values: tuple[float, ...], images: Tensor) -> Tensor:
+    """Values (3, 1, 1) where the images lie."""
+    return torch.tensor(values).view(3, 1, 1).to(images.device, non_blocking=True)

@@ -136,7 +136,7 @@ def _labelled(run: Extract, split: "PackedSplit") -> Labelled:
 def _label_free(
     run: Extract, test: "PackedSplit", features: Features, base: Base, device: torch.device
 ) -> Findings:
-    augment = Augment(base.views, test.images.shape[1], VIEWS_SEED, len(features))
+    augment = Augment(base.views, test.images.shape[1], VIEWS_SEED)
     first, second = (run(test.images, prepare=partial(augment, epoch=0, view=view)) for view in (0, 1))
     return Findings({"label_free": asdict(label_free(features, first, second, device))})
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discern.models.precision import full
 from discern.params.synthesis import Decoder
 
 
@@ -49,10 +50,10 @@ class ImageDecoder(nn.Module):
         self.out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Pooled features (N, D) to normalised images (N, 3, R, R), float32."""
+        """Pooled features (N, D) to normalised images (N, 3, R, R), in full precision."""
         x = self.linear(y).view(len(y), -1, 4, 4).contiguous(memory_format=torch.channels_last)
         out: Tensor = self.out(self.blocks(x))
-        return out.float()
+        return full(out)
 
 
 def build_decoder(params: Decoder, dim: int, seed: int) -> ImageDecoder:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from discern.models.precision import full
 from discern.params.training import Encoder
 
 BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
@@ -58,8 +59,8 @@ class ResNetEncoder(ResNet):  # type: ignore[misc]  # torchvision ships no types
         return cast(Tensor, self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), float32."""
-        return self.feature_map(x).float().mean((2, 3))
+        """Y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), in full precision."""
+        return full(self.feature_map(x)).mean((2, 3))
 
 
 def build_encoder(params: Encoder, seed: int) -> ResNetEncoder:

@@ -10,7 +10,9 @@ from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 from discern.errors import ParamsError
+from discern.models.collectives import gather
 from discern.models.encoder import ResNetEncoder
+from discern.models.precision import full
 from discern.params.training import MoCo
 from discern.ssl.base import Contrast, ContrastiveMethod, register
 
@@ -36,7 +38,7 @@ class MoCoMethod(ContrastiveMethod):
         deactivate_requires_grad(self.key_projector)
         self.register_buffer("queue", F.normalize(torch.randn(params.queue, params.dim)))
         self.register_buffer("queue_start", torch.zeros((), dtype=torch.long))
-        self._new_keys: Tensor | None = None
+        self._new_keys: list[Tensor] = []
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
@@ -53,7 +55,7 @@ class MoCoMethod(ContrastiveMethod):
         query = _project(self.projector, y)
         keys = self.target(x2)
         if self.training:
-            self._new_keys = keys  # queued after the step: a loss must not see its own keys twice
+            self._new_keys.append(keys)  # queued after the step: a loss must not see its own keys twice
         loss = info_nce(query, keys, self.queue, self.params.temperature)
         return Contrast(loss, y, query.detach())
 
@@ -63,16 +65,16 @@ class MoCoMethod(ContrastiveMethod):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the key encoder towards the encoder, and queue this step's keys over the oldest."""
+        """Move the key encoder towards the encoder, and queue all processes' keys of this step over the oldest."""
         update_momentum(self.encoder, self.key_encoder, m=self.params.momentum)
         update_momentum(self.projector, self.key_projector, m=self.params.momentum)
-        if self._new_keys is None:
+        if not self._new_keys:
             return
-        keys = self._new_keys[: len(self.queue)]
+        keys = torch.cat([gather(part) for part in self._new_keys])[: len(self.queue)]
         rows = (self.queue_start + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[rows] = keys
         self.queue_start.copy_((self.queue_start + len(keys)) % len(self.queue))
-        self._new_keys = None
+        self._new_keys = []
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -91,7 +93,7 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 
 def _project(projector: nn.Module, y: Tensor) -> Tensor:
     with torch.autocast(y.device.type, enabled=False):
-        return F.normalize(projector(y.float()))
+        return F.normalize(projector(full(y)))
 
 
 @register("moco")

@@ -9,6 +9,7 @@ from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor
 
 from discern.models.encoder import ResNetEncoder
+from discern.models.precision import full
 from discern.params.training import SimCLR
 from discern.ssl.base import Contrast, ContrastiveMethod, register
 
@@ -24,7 +25,8 @@ class SimCLRMethod(ContrastiveMethod):
     def __init__(self, params: SimCLR, encoder: ResNetEncoder) -> None:
         super().__init__(encoder)
         self.projector = SimCLRProjectionHead(encoder.dim, params.hidden, params.dim)
-        self.loss = NTXentLoss(temperature=params.temperature)
+        # Gathers embeddings of all processes with their gradient.
+        self.loss = NTXentLoss(temperature=params.temperature, gather_distributed=True)
 
     def target(self, x: Tensor) -> Tensor:
         """Features (N, D) of x, with gradient: the loss is symmetric."""
@@ -48,8 +50,7 @@ class SimCLRMethod(ContrastiveMethod):
         return math.log(2 * batch_size - 1)
 
     def _project(self, y: Tensor) -> Tensor:
-        z: Tensor = self.projector(y)
-        return z.float()
+        return full(self.projector(y))
 
     def _loss(self, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):

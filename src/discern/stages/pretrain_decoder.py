@@ -19,7 +19,6 @@ from discern.stages.runner import execute
 from discern.stages.training import Inputs, fit, load_inputs, save_head
 from discern.synthesis.pairs import to_uint8
 from discern.synthesis.quality import psnr, ssim
-from discern.training.loop import load
 from discern.training.objectives import ContrastiveObjective
 from discern.workspace import atomic_dir, atomic_file
 
@@ -60,7 +59,7 @@ def reconstruct(
     """Evenly spread training images at the decoder's resolution and d(f(x)), both (N, 3, R, R) in [0, 1]."""
     total = len(inputs.train.images)
     rows = torch.linspace(0, total - 1, min(QUALITY_IMAGES, total)).long()
-    x = to_unit(load(inputs.train.images, rows, torch.device("cpu")))
+    x = to_unit(torch.from_numpy(inputs.train.images[rows.numpy()]).permute(0, 3, 1, 2))
     originals = F.interpolate(x, size=decoder.resolution, mode="bilinear", antialias=True)
     y = extract(encoder, inputs.train.images[rows.numpy()], ctx.device, 256, ctx.params.base.precision)
     decoder.eval()
@@ -69,4 +68,4 @@ def reconstruct(
 
 
 if __name__ == "__main__":
-    sys.exit(execute("pretrain_decoder", run))
+    sys.exit(execute("pretrain_decoder", run, trains=True))

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from discern.errors import DiscernError, InterruptedStageError
+from discern.machine import shared_environment
 from discern.params import load
-from discern.settings import silence_telemetry
+from discern.settings import settings, silence_telemetry
 from discern.stages import signals
 from discern.stages.context import Context
 from discern.tracking.graph import declared
@@ -17,7 +19,9 @@ from discern.tracking.record import Recorder
 from discern.workspace import Workspace
 
 
-def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None = None) -> int:
+def execute(
+    stage: str, run: Callable[[Context], None], argv: list[str] | None = None, trains: bool = False
+) -> int:
     """Run one stage in the current folder, as its DVC command does.
 
     Args:
@@ -25,6 +29,7 @@ def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None =
             is used.
         run: what it does.
         argv: `--seed N`, `--arm NAME`; default the process's own.
+        trains: whether it may run as several processes.
 
     Returns:
         Exit code: 0, the `exit_code` of a DiscernError (told in one line), or 1 after a traceback.
@@ -34,6 +39,8 @@ def execute(stage: str, run: Callable[[Context], None], argv: list[str] | None =
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     signals.install()
     seed, arm = _arguments(stage, argv)
+    if trains and settings().processes > 1 and "WORLD_SIZE" not in os.environ:
+        _start_processes(settings().processes)
     try:
         _run(stage, seed, arm, run)
     except InterruptedStageError as error:
@@ -56,7 +63,9 @@ def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context],
     params = load(Path("params.yaml"))
     known = declared(workspace.root, stage, {"seed": str(seed), "arm": str(arm)})
     plain = params.model_dump(by_alias=True, mode="json")
-    record = Recorder(_stage_id(stage, seed, arm), workspace, plain, known.params, known.upstream)
+    # Of several processes that train together, the first keeps the record and writes the outputs.
+    tracking = False if os.environ.get("RANK", "0") != "0" else None
+    record = Recorder(_stage_id(stage, seed, arm), workspace, plain, known.params, known.upstream, tracking)
     status = "FAILED"
     try:
         run(Context(stage, seed or 0, arm, params, workspace, record))
@@ -67,6 +76,13 @@ def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context],
     finally:
         with signals.deferred():
             record.finish(status)
+
+
+def _start_processes(count: int) -> NoReturn:
+    """Become torchrun with this stage as its program."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    program = [sys.executable, *launcher, *sys.orig_argv[1:]]
+    os.execve(sys.executable, program, shared_environment(count))  # noqa: S606
 
 
 def _arguments(stage: str, argv: list[str] | None) -> tuple[int | None, str | None]:

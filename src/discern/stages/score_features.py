@@ -22,7 +22,6 @@ from discern.synthesis.basis import Basis, fit_basis, save_basis
 from discern.synthesis.overlays import loss_heat_maps
 from discern.synthesis.scoring import importance, loss_gradients, select
 from discern.training.device import autocast, make_deterministic
-from discern.training.loop import load
 from discern.workspace import atomic_dir, atomic_file
 
 HEAT_MAPS = 12
@@ -70,14 +69,14 @@ def grad_cam(
 ) -> tuple[Tensor, NDArray[np.float32]]:
     """Importances (N, D) from two random views of every image, and heat maps (n, S, S) of the first few."""
     base, size, count = ctx.params.base, int(split.images.shape[1]), len(split.images)
-    augment = Augment(base.views, size, ctx.seed, count)
+    augment = Augment(base.views, size, ctx.seed)
     importances, heat = [], np.zeros((0, size, size), np.float32)
     # A loss needs company: batches of equal size, the last one filled up from the front.
     order = torch.arange(count)
     for start in range(0, count, base.batch_size):
         rows = order[start : start + base.batch_size]
         filled = torch.cat([rows, order[: min(base.batch_size, count) - len(rows)]])
-        images = load(split.images, filled, ctx.device)
+        images = torch.from_numpy(split.images[filled.numpy()]).to(ctx.device).permute(0, 3, 1, 2)
         x1, x2 = (augment(images, filled, 0, view) for view in (0, 1))
         with autocast(ctx.device, base.precision):
             y, gradient = loss_gradients(method, x1, x2)

@@ -80,4 +80,4 @@ def supervised(encoder: ResNetEncoder, inputs: Inputs, params: Supervised, seed:
 
 
 if __name__ == "__main__":
-    sys.exit(execute("train_baseline", run))
+    sys.exit(execute("train_baseline", run, trains=True))

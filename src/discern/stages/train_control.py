@@ -2,18 +2,17 @@
 
 import sys
 
-from discern.data.views import seeded
+from discern.data.randomness import seeded
 from discern.models.weights import load_encoder
 from discern.params.synthesis import Continue, PairControl
 from discern.stages.context import Context
 from discern.stages.runner import execute
 from discern.stages.synthesize_pairs import load_synthesizer, make_pairs
-from discern.stages.train_encoder import base_inputs, pair_objective, train_and_save
+from discern.stages.train_encoder import base_inputs, train_and_save, train_with_pairs
 from discern.stages.training import restore_method
 from discern.synthesis.basis import load_basis
 from discern.synthesis.scoring import control_mask
 from discern.training.objectives import ContrastiveObjective
-from discern.training.pair_sources import OfflinePairs, OnlinePairs, PairSource
 
 
 def run(ctx: Context) -> None:
@@ -41,13 +40,11 @@ def train_with_other_dimensions(ctx: Context, arm: str, params: PairControl) -> 
     _, mask = load_basis(scores)
     mask = control_mask(mask, params.dims, seeded(ctx.seed, 104))
     synthesizer = load_synthesizer(ctx, params.synthesize_pairs, mask)
+    made = None
     if params.train_encoder.source == "offline":
-        pairs = make_pairs(ctx, inputs.train, synthesizer, params.synthesize_pairs.copies)
-        source: PairSource = OfflinePairs(*pairs, ctx.seed, ctx.device)
-    else:
-        source = OnlinePairs(synthesizer, ctx.seed)
-    train_and_save(ctx, arm, pair_objective(ctx, params.train_encoder, synthesizer, source, inputs), inputs)
+        made = make_pairs(ctx, inputs.train, synthesizer, params.synthesize_pairs.copies)
+    train_with_pairs(ctx, arm, params.train_encoder, synthesizer, made, inputs)
 
 
 if __name__ == "__main__":
-    sys.exit(execute("train_control", run))
+    sys.exit(execute("train_control", run, trains=True))

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from discern.data.loading import Budget, ImageStore
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.model import ParamModel
 from discern.params.synthesis import PairTraining, SynthesizePairs
@@ -24,12 +26,10 @@ def run(ctx: Context) -> None:
     files = [pairs / "perturbed.npy", ctx.workspace.scores(ctx.seed) / "basis.safetensors"]
     inputs = base_inputs(ctx, params, ctx.params.synthesize_pairs, files)
     synthesizer = load_synthesizer(ctx, ctx.params.synthesize_pairs)
+    made = None
     if params.source == "offline":
-        original, perturbed = (np.load(pairs / f"{name}.npy", mmap_mode="r") for name in ("original", "perturbed"))
-        source: PairSource = OfflinePairs(original, perturbed, ctx.seed, ctx.device)
-    else:
-        source = OnlinePairs(synthesizer, ctx.seed)
-    train_and_save(ctx, "discern", pair_objective(ctx, params, synthesizer, source, inputs), inputs)
+        made = np.load(pairs / "original.npy", mmap_mode="r"), np.load(pairs / "perturbed.npy", mmap_mode="r")
+    train_with_pairs(ctx, "discern", params, synthesizer, made, inputs)
 
 
 def base_inputs(
@@ -44,20 +44,45 @@ def base_inputs(
     return load_inputs(ctx, [*weights, *files], known)
 
 
-def pair_objective(
-    ctx: Context, params: PairTraining, synthesizer: Synthesizer, source: PairSource, inputs: Inputs
-) -> PairObjective:
-    """The base's encoder and heads, to be trained on with pairs from `source`."""
+def train_with_pairs(
+    ctx: Context,
+    arm: str,
+    params: PairTraining,
+    synthesizer: Synthesizer,
+    made: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
+    inputs: Inputs,
+) -> None:
+    """Train the base's encoder and heads on with pairs, and write the encoder.
+
+    Args:
+        ctx: the stage.
+        arm: its name.
+        params: weights and kind of pairs.
+        synthesizer: its decoder is trained on where the parameters say so.
+        made: decoded originals (N, R, R, 3) and perturbed versions (N, copies, R, R, 3); None: made online.
+        inputs: what decides the result.
+    """
+    memory, reconstructed = Budget.of(ctx.device), params.pair == "reconstructed"
+    if made is None:
+        source: PairSource = OnlinePairs(synthesizer, reconstructed, ctx.seed)
+    else:
+        original, perturbed = made
+        copies = perturbed.shape[1]
+        store = ImageStore(perturbed.reshape(-1, *perturbed.shape[2:]), ctx.device, memory)
+        originals = ImageStore(original, ctx.device, memory) if reconstructed else None
+        source = OfflinePairs(store, copies, originals, ctx.seed)
     folder = ctx.workspace.base(ctx.seed)
     method = restore_method(ctx.params, folder, load_encoder(folder), len(inputs.train.images))
-    return PairObjective(method, synthesizer.decoder, source, params, inputs.size)
+    objective = PairObjective(method, synthesizer.decoder, source, params, inputs.size)
+    train_and_save(ctx, arm, objective, inputs, memory)
 
 
-def train_and_save(ctx: Context, arm: str, objective: Objective, inputs: Inputs) -> None:
+def train_and_save(
+    ctx: Context, arm: str, objective: Objective, inputs: Inputs, memory: Budget | None = None
+) -> None:
     """Spend the budget of an arm that goes on from the base, and write its encoder."""
-    checkpoint = fit(
-        ctx, arm, objective, ctx.params.train_encoder.passes, inputs, ctx.params.pretrain_decoder.decoder_lr
-    )
+    budget, decoder_lr = ctx.params.train_encoder.passes, ctx.params.pretrain_decoder.decoder_lr
+    checkpoint = fit(ctx, arm, objective, budget, inputs, decoder_lr, memory)
     folder = ctx.workspace.encoder(arm, ctx.seed)
     with atomic_dir(folder) as out:
         save_encoder(out, objective.encoder, ctx.params.base.encoder, inputs.size)
@@ -66,4 +91,4 @@ def train_and_save(ctx: Context, arm: str, objective: Objective, inputs: Inputs)
 
 
 if __name__ == "__main__":
-    sys.exit(execute("train_encoder", run))
+    sys.exit(execute("train_encoder", run, trains=True))

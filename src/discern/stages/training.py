@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from discern.data.loading import Budget, ImageStore
 from discern.data.packed import PackedSplit
 from discern.errors import DataError
-from discern.evaluation.features import extract
+from discern.evaluation.features import Precision, extract
 from discern.evaluation.knn import vote
 from discern.models.encoder import ResNetEncoder
 from discern.models.weights import load_module, save_module
@@ -24,7 +25,9 @@ from discern.stages import signals
 from discern.stages.context import Context
 from discern.training.checkpoint import Checkpoint
 from discern.training.device import make_deterministic
-from discern.training.loop import Row, Run, train
+from discern.training.distributed import World
+from discern.training.health import Row
+from discern.training.loop import Run, train
 from discern.training.objectives import Objective
 from discern.training.schedule import plan
 from discern.workspace import atomic_file
@@ -61,7 +64,8 @@ class Inputs:
         digest = hashlib.sha256(self.train.digest.encode())
         digest.update(json.dumps([p.model_dump(mode="json") for p in self.params], sort_keys=True).encode())
         for path in self.files:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
 
@@ -80,15 +84,34 @@ def load_inputs(ctx: Context, files: list[Path], params: list[ParamModel]) -> In
 
 
 def fit(
-    ctx: Context, name: str, objective: Objective, budget: int, inputs: Inputs, decoder_lr: float = 1e-4
+    ctx: Context,
+    name: str,
+    objective: Objective,
+    budget: int,
+    inputs: Inputs,
+    decoder_lr: float = 1e-4,
+    memory: Budget | None = None,
 ) -> Checkpoint:
     """Train within a budget of encoder passes per image; write the curve and record it.
 
+    Args:
+        ctx: the stage.
+        name: of the curve.
+        objective: trained in place.
+        budget: encoder passes per training image.
+        inputs: what decides the result.
+        decoder_lr: Adam's rate for the objective's decoder.
+        memory: of the device, as far as images may still fill it; default all that the settings allow.
+
     Returns:
         The checkpoint, to be discarded once the stage's outputs are in place.
+
+    Raises:
+        SystemExit: in all processes but the first, which alone writes the outputs.
     """
     base = ctx.params.base
     make_deterministic(base.deterministic)
+    world = World(ctx.device)
     stage_id = f"{ctx.stage}-{name}-{ctx.seed}"
     checkpoint = Checkpoint(ctx.workspace.work(stage_id, inputs.key), settings().checkpoint_seconds)
 
@@ -97,37 +120,40 @@ def fit(
 
     run = Run(
         name=f"{name} (seed {ctx.seed})",
-        images=inputs.train.images,
+        images=ImageStore(inputs.train.images, world.device, memory or Budget.of(world.device)),
         plan=plan(budget, len(inputs.train.images), base.batch_size, objective.passes),
         base=base,
         size=inputs.size,
         seed=ctx.seed,
-        device=ctx.device,
+        world=world,
         checkpoint=checkpoint,
         on_row=on_row,
-        monitor=knn_monitor(ctx, inputs),
+        monitor=knn_monitor(inputs, base.precision, world.device),
         stop=signals.stop_requested,
         decoder_lr=decoder_lr,
     )
     with signals.deferred():
         rows = train(objective, run)
+    if world.rank > 0:
+        raise SystemExit(0)
     write_curve(ctx.workspace.curve(name, ctx.seed), rows)
     return checkpoint
 
 
-def knn_monitor(ctx: Context, inputs: Inputs) -> Callable[[ResNetEncoder], float | None]:
+def knn_monitor(
+    inputs: Inputs, precision: Precision, device: torch.device
+) -> Callable[[ResNetEncoder], float | None]:
     """KNN accuracy on val, to watch training by; None where labels are missing.
 
     No choice is made by it: the last weights are kept, whatever the curve says.
     """
     labelled, watched = inputs.train.labels >= 0, inputs.val.labels >= 0
-    base = ctx.params.base
 
     def monitor(encoder: ResNetEncoder) -> float | None:
         if not labelled.any() or not watched.any():
             return None
         gallery, queries = (
-            extract(encoder, split.images, ctx.device, 256, base.precision) for split in (inputs.train, inputs.val)
+            extract(encoder, split.images, device, 256, precision) for split in (inputs.train, inputs.val)
         )
         labels = inputs.train.labels[labelled]
         votes = vote(gallery[labelled], labels, queries[watched], MONITOR_K, MONITOR_TEMPERATURE)

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from discern.data.views import denormalise, seeded
+from discern.data.randomness import seeded
+from discern.data.views import denormalise
 from discern.models.decoder import ImageDecoder
 from discern.params.synthesis import Perturbation
 from discern.synthesis.basis import Basis

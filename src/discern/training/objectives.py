@@ -1,6 +1,7 @@
 """What a training step minimises: the contrastive loss alone, with reconstruction, with pairs, or labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from discern.data.views import Augment, normalise
 from discern.models.decoder import ImageDecoder
 from discern.models.encoder import ResNetEncoder
+from discern.models.precision import full
 from discern.params.synthesis import PairTraining
 from discern.ssl.base import ContrastiveMethod
 from discern.training.pair_sources import PairSource, frozen_statistics
@@ -17,14 +19,15 @@ from discern.training.schedule import linear_rise
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of one step.
+    """The images of one step, or of a part of it.
 
     Attributes:
         images: uint8 (N, 3, H, W) on the device.
-        index: image numbers (N,).
+        index: image numbers (N,), on the CPU: parameters of views are drawn there.
         epoch: decides, with the number, an image's views.
         step: of all `steps`.
         steps: length of the run.
+        extra: what `Objective.fetch` loaded, one row for each image.
     """
 
     images: Tensor
@@ -32,11 +35,24 @@ class Batch:
     epoch: int
     step: int
     steps: int
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def split(self, parts: int) -> "list[Batch]":
+        """As many parts of equal size."""
+        if parts == 1:
+            return [self]
+        extras = [
+            dict(zip(self.extra, rows, strict=True))
+            for rows in zip(*(value.chunk(parts) for value in self.extra.values()), strict=True)
+        ] or [{} for _ in range(parts)]
+        return [
+            replace(self, images=images, index=index, extra=extra)
+            for images, index, extra in zip(self.images.chunk(parts), self.index.chunk(parts), extras, strict=True)
+        ]
 
 
-@dataclass(frozen=True)
-class Terms:
-    """A step's losses.
+class Terms(NamedTuple):
+    """A step's losses; a tuple, because Fabric looks for tensors inside.
 
     Attributes:
         loss: the sum that is minimised.
@@ -56,11 +72,17 @@ class Objective(nn.Module):
         encoder: f, what is kept in the end.
         passes: encoder passes per image and step.
         decoder: trained by an optimiser of its own where there is one.
+        resident: False where `fetch` reads from a disk.
     """
 
     encoder: ResNetEncoder
     passes: int
     decoder: ImageDecoder | None
+    resident = True
+
+    def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002  # most need nothing
+        """What else a step on images of these numbers (N,) needs, one row for each; called ahead of the step."""
+        return {}
 
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """The losses of one batch."""
@@ -79,7 +101,7 @@ class ContrastiveObjective(Objective):
 
     Args:
         method: L_C.
-        decoder: d, or None.
+        decoder: d; not trained when alpha is zero.
         reconstruction_weight: alpha.
         detach: keep the reconstruction loss from the encoder.
     """
@@ -92,20 +114,25 @@ class ContrastiveObjective(Objective):
         detach: bool = False,
     ) -> None:
         super().__init__()
-        self.method, self.encoder, self.decoder = method, method.encoder, decoder
+        self.method, self.encoder = method, method.encoder
+        self.decoder = decoder if reconstruction_weight > 0 else None
         self.passes = method.passes
         self.reconstruction_weight, self.detach = reconstruction_weight, detach
 
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """Two views; the first is also reconstructed."""
+        return self._contrast(batch, augment)[1]
+
+    def _contrast(self, batch: Batch, augment: Augment) -> tuple[Tensor, Terms]:
+        """Features (N, D) of the first view, and the losses."""
         x1, x2 = (augment(batch.images, batch.index, batch.epoch, view) for view in (0, 1))
         contrast = self.method(x1, x2)
         parts, loss = {"contrastive": contrast.loss}, contrast.loss
-        if self.decoder is not None and self.reconstruction_weight > 0:
+        if self.decoder is not None:
             y = contrast.features.detach() if self.detach else contrast.features
             parts["reconstruction"] = reconstruction_loss(self.decoder, y, x1)
             loss = loss + self.reconstruction_weight * parts["reconstruction"]
-        return Terms(loss, parts, contrast.embedding)
+        return contrast.features, Terms(loss, parts, contrast.embedding)
 
     def chance(self, batch_size: int) -> float:
         """Chance level of L_C."""
@@ -118,6 +145,9 @@ class ContrastiveObjective(Objective):
 
 class PairObjective(ContrastiveObjective):
     """L_C + alpha L_R + nu L_Cp: also invariant across each synthesized pair.
+
+    The real view of a `real` pair is the first view of L_C: its features are there already, so that a pair costs
+    one encoder pass, of the synthesized image.
 
     Args:
         method: L_C and L_Cp.
@@ -135,33 +165,31 @@ class PairObjective(ContrastiveObjective):
         params: PairTraining,
         size: int,
     ) -> None:
-        super().__init__(
-            method, decoder if params.reconstruction_weight > 0 else None, params.reconstruction_weight
-        )
+        super().__init__(method, decoder, params.reconstruction_weight)
         self.source, self.params, self.size = source, params, size
+        self.resident = source.resident
         # A synthesized image counts as a pass; without the pair loss none is made.
         self.passes += {"real": 1, "reconstructed": 2}[params.pair] if params.pair_weight > 0 else 0
 
+    def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:
+        """Synthesized images that were made before, where there are."""
+        return self.source.fetch(index, epoch) if self.params.pair_weight > 0 else {}
+
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """Two views, and a synthesized image for every image."""
+        y, terms = self._contrast(batch, augment)
         if self.params.pair_weight == 0:
-            return super().forward(batch, augment)
-        x1, x2 = (augment(batch.images, batch.index, batch.epoch, view) for view in (0, 1))
-        contrast = self.method(x1, x2)
-        parts, loss = {"contrastive": contrast.loss}, contrast.loss
-        if self.decoder is not None:
-            parts["reconstruction"] = reconstruction_loss(self.decoder, contrast.features, x1)
-            loss = loss + self.reconstruction_weight * parts["reconstruction"]
-        original, perturbed = self.source(batch.index, contrast.features.detach(), batch.epoch, batch.step)
+            return terms
+        images = self.source(batch, y.detach())
         with frozen_statistics(self.method, self.params.batch_norm == "separate"):
-            if self.params.pair == "real":
-                anchor = contrast.features
-            else:
-                anchor = self.encoder(self._view(original, batch, augment, 2))
-            target = self.method.target(self._view(perturbed, batch, augment, 3))
-        parts["pair"] = self.method.contrast(anchor, target)
+            anchor = y
+            if self.params.pair == "reconstructed":
+                assert images.original is not None
+                anchor = self.encoder(self._view(images.original, batch, augment, 2))
+            target = self.method.target(self._view(images.perturbed, batch, augment, 3))
+        pair = self.method.contrast(anchor, target)
         weight = self.params.pair_weight * linear_rise(batch.step, batch.steps, self.params.warmup)
-        return Terms(loss + weight * parts["pair"], parts, contrast.embedding)
+        return Terms(terms.loss + weight * pair, {**terms.parts, "pair": pair}, terms.embedding)
 
     def _view(self, images: Tensor, batch: Batch, augment: Augment, view: int) -> Tensor:
         """Synthesized images (N, 3, R, R) as normalised views (N, 3, size, size)."""
@@ -193,8 +221,8 @@ class SupervisedObjective(Objective):
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """One view of every image."""
         y = self.encoder(augment(batch.images, batch.index, batch.epoch, 0))
-        logits = self.head(y).float()
-        labels = self.labels[batch.index.to(self.labels.device)]
+        logits = full(self.head(y))
+        labels = self.labels[batch.index.to(self.labels.device, non_blocking=True)]
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return Terms(loss, {"cross_entropy": loss}, F.normalize(y.detach()))
 

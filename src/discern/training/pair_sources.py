@@ -1,44 +1,76 @@
 """Where training takes its synthesized images from: a file made once, or the current encoder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from discern.data.views import seeded
+from discern.data.loading import ImageStore
+from discern.data.randomness import seeded, uniform
 from discern.synthesis.pairs import Synthesizer
 
-PairSource = Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
-"""(image numbers (N,), features (N, D), epoch, step) → decoded originals and perturbed (N, 3, R, R)."""
+if TYPE_CHECKING:
+    from discern.training.objectives import Batch
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """Synthesized images of one batch, each (N, 3, R, R): uint8, or float in [0, 1].
+
+    Attributes:
+        perturbed: decoded from perturbed features.
+        original: decoded from the features as they are; None where pairs are made with real views.
+    """
+
+    perturbed: Tensor
+    original: Tensor | None
+
+
+class PairSource(Protocol):
+    """Where pairs come from.
+
+    Attributes:
+        resident: False where `fetch` reads from a disk.
+    """
+
+    resident: bool
+
+    def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:
+        """What can be loaded ahead of the step for images of these numbers (N,)."""
+        ...
+
+    def __call__(self, batch: "Batch", y: Tensor) -> PairImages:
+        """The pairs of a batch with features y (N, D)."""
+        ...
 
 
 class OfflinePairs:
     """Pairs of synthesize_pairs; every epoch takes one of an image's copies at random.
 
     Args:
-        original: decoded originals, uint8 (images, R, R, 3).
-        perturbed: decoded perturbed versions, uint8 (images, copies, R, R, 3).
+        perturbed: decoded perturbed versions (images * copies, R, R, 3), the copies of an image side by side.
+        copies: how many.
+        original: decoded originals (images, R, R, 3); None where pairs are made with real views.
         seed: of the choice of copies.
-        device: where the images are wanted.
     """
 
-    def __init__(
-        self, original: NDArray[np.uint8], perturbed: NDArray[np.uint8], seed: int, device: torch.device
-    ) -> None:
-        self.original, self.perturbed, self.seed, self.device = original, perturbed, seed, device
+    def __init__(self, perturbed: ImageStore, copies: int, original: ImageStore | None, seed: int) -> None:
+        self.perturbed, self.copies, self.original, self.seed = perturbed, copies, original, seed
+        self.resident = perturbed.resident and (original is None or original.resident)
 
-    def __call__(self, index: Tensor, y: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """uint8 images; neither features nor step matter: they were made once."""
-        images, copies = self.perturbed.shape[:2]
-        choice = torch.randint(copies, (images,), generator=seeded(self.seed, epoch, 101))
-        rows = index.cpu().numpy()
-        return self._load(self.original[rows]), self._load(self.perturbed[rows, choice[index.cpu()].numpy()])
+    def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:
+        """uint8 images of this epoch's copies."""
+        choice = (uniform(index, 1, self.seed, epoch, 101)[:, 0] * self.copies).long()  # (N,)
+        images = {"perturbed": _upright(self.perturbed.take(index * self.copies + choice))}
+        if self.original is not None:
+            images["original"] = _upright(self.original.take(index))
+        return images
 
-    def _load(self, images: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device)
+    def __call__(self, batch: "Batch", y: Tensor) -> PairImages:  # noqa: ARG002  # they were made from older features
+        """What was fetched."""
+        return PairImages(batch.extra["perturbed"], batch.extra.get("original"))
 
 
 class OnlinePairs:
@@ -46,18 +78,31 @@ class OnlinePairs:
 
     Args:
         synthesizer: decoder, basis, mask and perturbation; its basis stays that of the base encoder.
+        originals: False where pairs are made with real views: nothing is decoded for them.
         seed: of the perturbation.
     """
 
-    def __init__(self, synthesizer: Synthesizer, seed: int) -> None:
-        self.synthesizer, self.seed = synthesizer, seed
+    resident = True
 
-    def __call__(self, index: Tensor, y: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Images in [0, 1]."""
-        generator = seeded(self.seed, epoch, step, 102)
+    def __init__(self, synthesizer: Synthesizer, originals: bool, seed: int) -> None:
+        self.synthesizer, self.originals, self.seed = synthesizer, originals, seed
+
+    def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002  # nothing is made before
+        """Nothing."""
+        return {}
+
+    def __call__(self, batch: "Batch", y: Tensor) -> PairImages:
+        """Images in [0, 1]; partners of a swap come from the same part of the batch."""
+        # The first image's number tells the parts of one step apart, in any process.
+        generator = seeded(self.seed, batch.epoch, batch.step, int(batch.index[0]), 102)
         with in_eval_mode(self.synthesizer.decoder):
-            perturbed = self.synthesizer.decode(self.synthesizer.perturbed(y, index, generator))
-            return self.synthesizer.decode(y), perturbed
+            perturbed = self.synthesizer.decode(self.synthesizer.perturbed(y, batch.index, generator))
+            return PairImages(perturbed, self.synthesizer.decode(y) if self.originals else None)
+
+
+def _upright(images: Tensor) -> Tensor:
+    """(N, R, R, 3) to (N, 3, R, R)."""
+    return images.permute(0, 3, 1, 2)
 
 
 @contextmanager

@@ -18,11 +18,12 @@ class TrainingProgress:
         name: what is trained.
         steps: length of the run.
         start: steps already done.
+        shown: False in all processes but the first.
     """
 
-    def __init__(self, name: str, steps: int, start: int = 0) -> None:
+    def __init__(self, name: str, steps: int, start: int = 0, shown: bool = True) -> None:
         self.steps = steps
-        self._mode = settings().progress
+        self._mode = settings().progress if shown else "none"
         self._printed = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -45,16 +46,19 @@ class TrainingProgress:
         if self._bar:
             self._bar.stop()
 
-    def update(self, step: int, loss: float, chance: float | None, images_per_s: float) -> None:
-        """Show the state after `step` steps."""
+    def update(
+        self, step: int, loss: float, chance: float | None, images_per_s: float, data_wait: float = 0.0
+    ) -> None:
+        """Show the state after `step` steps; a share of time spent waiting for images of 5 % or more is told."""
+        wait = f" ({data_wait:.0%} waiting for images)" if data_wait >= 0.05 else ""
         level = f" (chance {chance:.2f})" if chance is not None else ""
         if self._bar:
-            figures = f"loss {loss:.3f}{level}  {images_per_s:.0f} img/s"
+            figures = f"loss {loss:.3f}{level}  {images_per_s:.0f} img/s{wait}"
             self._bar.update(self._task, completed=step, figures=figures)
         elif self._mode == "lines" and (time.monotonic() - self._printed > 1 or step == self.steps):
             self._printed = time.monotonic()
             share = step / self.steps
             known = f" chance {chance:.3f}" if chance is not None else ""
-            line = f"progress {share:.3f} loss {loss:.4f}{known} {images_per_s:.0f} img/s"
+            line = f"progress {share:.3f} loss {loss:.4f}{known} {images_per_s:.0f} img/s{wait}"
             sys.stderr.write(line + "\n")
             sys.stderr.flush()

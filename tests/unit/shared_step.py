@@ -1,0 +1,87 @@
+"""Two training steps of every objective in float64, alone or as one of the processes that torchrun started."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from discern.data.loading import Budget, ImageStore
+from discern.data.views import Augment
+from discern.models.decoder import build_decoder
+from discern.models.encoder import build_encoder
+from discern.params import load
+from discern.params.synthesis import Decoder, PairTraining
+from discern.params.training import Encoder
+from discern.ssl import build_method
+from discern.training.distributed import World
+from discern.training.feed import Feed
+from discern.training.objectives import ContrastiveObjective, Objective, PairObjective, SupervisedObjective
+from discern.training.pair_sources import OfflinePairs
+from discern.training.schedule import plan
+from discern.training.step import TrainingStep
+from tests.methods import METHODS
+
+CPU = torch.device("cpu")
+ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
+IMAGES, SIZE, BATCH = 24, 16, 8
+
+
+def pixels(*shape: int) -> ImageStore:
+    array = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageStore(array.numpy(), CPU, Budget(2**30))
+
+
+def contrastive(kind: str) -> Objective:
+    return ContrastiveObjective(build_method(METHODS[kind], build_encoder(ENCODER, 0), IMAGES, 0))
+
+
+def pairs(kind: str) -> Objective:
+    method = build_method(METHODS[kind], build_encoder(ENCODER, 0), IMAGES, 0)
+    decoder = build_decoder(Decoder(width=16, resolution=16), method.encoder.dim, 0)
+    params = PairTraining(
+        pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate",
+        augment=True, warmup=0.0,
+    )  # fmt: skip
+    return PairObjective(method, decoder, OfflinePairs(pixels(2 * IMAGES, 16, 16), 2, None, 0), params, SIZE)
+
+
+def supervised(_: str) -> Objective:
+    torch.manual_seed(0)
+    return SupervisedObjective(build_encoder(ENCODER, 0), torch.arange(IMAGES) % 3, 3, 0.1)
+
+
+CASES: dict[str, tuple[Callable[[str], Objective], str]] = {
+    **{kind: (contrastive, kind) for kind in METHODS},
+    **{f"pairs of {kind}": (pairs, kind) for kind in METHODS},
+    "supervised": (supervised, ""),
+}
+
+
+class DoubleViews(Augment):
+    """Views in float64, so that the processes' rounding can be told from an error."""
+
+    def __call__(self, images: Tensor, index: Tensor, epoch: int, view: int) -> Tensor:
+        return super().__call__(images, index, epoch, view).double()
+
+
+def two_steps(case: str, world: World) -> dict[str, Tensor]:
+    """Weights, buffers and losses after two steps."""
+    build, kind = CASES[case]
+    base = load(Path(__file__).parents[2] / "params.yaml").base
+    base = base.model_copy(update={"batch_size": BATCH, "precision": "fp32", "sync_batch_norm": True})
+    objective = build(kind).double()
+    schedule = plan(6, IMAGES, BATCH, objective.passes)
+    feed = Feed(pixels(IMAGES, SIZE, SIZE), schedule, 0, objective.fetch, world.rank, world.size, 1)
+    step = TrainingStep(objective, base, SIZE, 0, BATCH, world)
+    step.augment = DoubleViews(base.views, SIZE, 0)
+    losses = [world.mean(step(feed(number)).losses["loss"]) for number in range(2)]
+    return {**objective.state_dict(), "losses": torch.stack(losses)}
+
+
+if __name__ == "__main__":
+    processes = World(CPU)
+    results = {case: two_steps(case, processes) for case in CASES}
+    if processes.rank == processes.size - 1:  # not the first: every process must hold the same
+        torch.save(results, sys.argv[1])
