@@ -31,7 +31,7 @@ check: $(VENV)/ready  ## style, types, spelling
 	ruff check
 	ruff format --check
 	mypy
-	codespell README.md CONTRIBUTING.md CHANGELOG.md docs src flows tests
+	codespell README.md CONTRIBUTING.md CHANGELOG.md docs src flows tests benchmarks
 
 # uv installs the lock in half a minute; pip 23.2, which comes with Python 3.11, refuses it. The download cache
 # goes into the environment's folder and away again, so that nothing outside this folder is touched.

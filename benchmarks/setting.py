@@ -1,0 +1,92 @@
+"""What a benchmark runs: sizes, network, data; and the description of the machine it ran on."""
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+SOURCE = 8 / 7  # side of the stored photographs over that of a view: 256 for 224
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One measurement's sizes.
+
+    Attributes:
+        device: cpu or cuda.
+        network: resnet18 or resnet50, 64 channels wide, ImageNet stem.
+        size: side of a view in pixels.
+        batch: images of a step.
+        images: photographs in the data set.
+        workers: loader processes of lightly.
+        data: folder with `photos/*.jpg` and `images.npy`.
+        compile: DISCERN_COMPILE of our contestants.
+        queue: keys of MoCo's queue.
+        width: channels of the network's first stage.
+        resolution: side of decoded pairs in pixels.
+        resident: False: our images are read from disk.
+    """
+
+    device: str
+    network: str
+    size: int
+    batch: int
+    images: int
+    workers: int
+    data: str
+    compile: str = "none"
+    queue: int = 1024
+    width: int = 64
+    resolution: int = 32
+    resident: bool = True
+
+    @property
+    def source(self) -> int:
+        """Side of the stored photographs in pixels."""
+        return round(self.size * SOURCE)
+
+
+def draw(setting: Setting) -> None:
+    """Make the photographs: soft shapes with some grain, as JPEGs and packed.
+
+    What they show does not matter here; that a JPEG is of ordinary size does.
+    """
+    folder, side = Path(setting.data), setting.source
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
+    packed = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (setting.images, side, side, 3))
+    rng = np.random.default_rng(0)
+    for number in range(setting.images):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        soft = coarse.resize((side, side), Image.Resampling.BICUBIC)
+        noisy = np.asarray(soft, np.int16) + rng.integers(-12, 13, (side, side, 1))
+        packed[number] = noisy.clip(0, 255).astype(np.uint8)
+        Image.fromarray(packed[number]).save(folder / "photos" / f"{number:06d}.jpg", quality=90)
+    packed.flush()
+
+
+def machine(device: str) -> dict[str, str | int | float]:
+    """Processor or accelerator, cores, memory and versions; never a path or a host name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
+    found: dict[str, str | int | float] = {
+        "cpu": names[0].partition(": ")[2] if names else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in ("torch", "torchvision")},
+    }
+    if device == "cuda":
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
