@@ -22,7 +22,7 @@ PARTS = ("ceilings", "resnet50", "resnet50-compiled", "resnet18", "resnet18-comp
 
 
 def ceilings(device: str, out: Path) -> None:
-    """Measured bandwidth and bf16 rate, and the share of it that a training step's arithmetic can be compared with."""
+    """Measured bandwidth and bf16 rate, and the arithmetic of a training step to compare with it."""
     import torch
 
     on_gpu = device == "cuda"

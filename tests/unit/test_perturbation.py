@@ -5,7 +5,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from discern.data.views import denormalise, seeded
+from discern.data.randomness import seeded
+from discern.data.views import denormalise
 from discern.models.decoder import build_decoder
 from discern.params.synthesis import Decoder, Flatten, Gaussian, Perturbation, Swap
 from discern.synthesis.basis import Basis, fit_basis

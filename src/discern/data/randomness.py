@@ -54,7 +54,7 @@ def _finalise(state: Tensor) -> Tensor:
 
 def _shifted(state: Tensor, bits: int) -> Tensor:
     """Shift right and fill with zeros, where int64's own shift repeats the sign."""
-    return (state >> bits) & (2 ** (64 - bits) - 1)
+    return torch.bitwise_and(torch.bitwise_right_shift(state, bits), 2 ** (64 - bits) - 1)
 
 
 def _signed(word: int) -> int:

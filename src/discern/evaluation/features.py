@@ -74,7 +74,7 @@ def inputs(
         # A copy: a memory map is read-only, which torch tensors cannot be.
         block = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
         batch = block.permute(0, 3, 1, 2)  # (B,3,S,S), already channels last in memory
-        index = torch.arange(start, start + len(block), device=device)
+        index = torch.arange(start, start + len(block))
         # In full precision: autocast would round colours to bf16 inside the augmentation's matrix product.
         with torch.autocast(device.type, enabled=False):
             x = normalise(batch) if prepare is None else prepare(batch, index)

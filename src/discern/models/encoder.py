@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from discern.models.convolution import use_products
 from discern.models.precision import full
 from discern.params.training import Encoder
 
@@ -40,6 +41,7 @@ class ResNetEncoder(ResNet):  # type: ignore[misc]  # torchvision ships no types
             self.maxpool = nn.Identity()
         self.fc = nn.Identity()
         self.dim: int = params.width * 8 * block.expansion
+        use_products(self)
 
     def _make_layer(
         self,

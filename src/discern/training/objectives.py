@@ -234,5 +234,6 @@ class SupervisedObjective(Objective):
 def reconstruction_loss(decoder: ImageDecoder, y: Tensor, x: Tensor) -> Tensor:
     """L_R: mean squared error between d(y) and the normalised view x at the decoder's resolution."""
     size = decoder.resolution
+    x = full(x)
     target = F.interpolate(x, size=size, mode="bilinear", antialias=True) if x.shape[-1] != size else x
     return F.mse_loss(decoder(y), target)

@@ -72,8 +72,8 @@ class TrainingStep:
         compile_encoders(objective.to(world.device).train(), batch_size, size, base.precision)
         self.model = world.share(objective)
         self.optimizers = Optimizers(objective, base.optimizer, batch_size, decoder_lr)
-        images = torch.bfloat16 if base.precision == "bf16" and world.device.type == "cuda" else torch.float32
-        self.augment = Augment(base.views, size, seed, images)
+        views = torch.bfloat16 if base.precision == "bf16" else torch.float32
+        self.augment = Augment(base.views, size, seed, views)
 
     def __call__(self, batch: Batch, with_norm: bool = False) -> Outcome:
         """Take one step on this process's part of a batch."""
