@@ -1,5 +1,6 @@
 """What goes wrong on the way: signals, kills, missing labels, mistakes of the user."""
 
+import csv
 import json
 import os
 import re
@@ -20,6 +21,19 @@ pytestmark = pytest.mark.slow
 ARCHIVE = {"kind": "archive", "mirrors": [], "sha256": "0" * 64, "licence": "x"}
 LONG = {"pretrain_decoder.passes": 400}
 UNTRACKED = {"DISCERN_TRACKING": "false"}
+CHECKPOINTS = {"DISCERN_CHECKPOINT_SECONDS": "1"}
+
+
+def checkpoints(root: Path) -> list[Path]:
+    return list((root / ".discern" / "work").glob("*/0*.pt"))
+
+
+def wait_for_checkpoint(root: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while not checkpoints(root):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +49,16 @@ def test_stopped_in_the_middle_of_training_and_gone_on(number: int, straight: Pa
     root = make_project(tmp_path / "project", LONG)
     run_in(root, "dvc", "repro", "pack", extra=UNTRACKED)
     # A kill without warning loses what came after the last periodic checkpoint.
-    env = environment(root) | UNTRACKED | {"DISCERN_CHECKPOINT_SECONDS": "1"}
+    env = environment(root) | UNTRACKED | CHECKPOINTS
     process = subprocess.Popen(
         ["dvc", "repro", "-s", "pretrain_decoder@0"], cwd=root, env=env, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list((root / ".discern" / "work").glob("*/checkpoint.pt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.1)
+    wait_for_checkpoint(root, process)
     os.killpg(process.pid, number)
     assert process.wait(60) != 0
     assert not (root / "models" / "base" / "0").exists()
-    assert len(list((root / ".discern" / "work").glob("*/checkpoint.pt"))) == 1
+    assert checkpoints(root)
     run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra=UNTRACKED)
     assert not list((root / ".discern" / "work").glob("*"))
     for name in ("encoder", "decoder", "ssl"):
@@ -56,6 +66,36 @@ def test_stopped_in_the_middle_of_training_and_gone_on(number: int, straight: Pa
         assert (root / file).read_bytes() == (straight / file).read_bytes(), name
     curve = Path("plots", "training", "base-0.csv")
     assert (root / curve).read_text() == (straight / curve).read_text()
+
+
+def test_two_processes_train_stop_and_go_on_as_one_stage(straight: Path, tmp_path: Path) -> None:
+    """`DISCERN_PROCESSES=2 dvc repro`: torchrun inside the stage; one process writes, a stop is one for both."""
+    root = make_project(tmp_path / "project", LONG)
+    run_in(root, "dvc", "repro", "pack", extra=UNTRACKED)
+    two = UNTRACKED | {"DISCERN_PROCESSES": "2"}
+    process = subprocess.Popen(
+        ["dvc", "repro", "-s", "pretrain_decoder@0"], cwd=root, env=environment(root) | two | CHECKPOINTS,
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for_checkpoint(root, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) != 0
+    assert not (root / "models" / "base" / "0").exists()
+    stopped_at = max(int(file.name.partition("-")[0]) for file in checkpoints(root))
+    done = run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra={**two, "DISCERN_PROGRESS": "lines"})
+    assert not list((root / ".discern" / "work").glob("*"))
+    curves = [
+        list(csv.DictReader((folder / "plots" / "training" / "base-0.csv").read_text().splitlines()))
+        for folder in (root, straight)
+    ]
+    steps = [row["step"] for row in curves[0]]
+    assert steps == [row["step"] for row in curves[1]]
+    shares = [float(share) for share in re.findall(r"progress (\d\.\d+) loss", done.stderr + done.stdout)]
+    assert shares[0] * int(steps[-1]) >= stopped_at
+    # The same batches and the same losses as one process, to float32's and bfloat16's rounding, early on.
+    first = [float(rows[0]["contrastive"]) for rows in curves]
+    assert first[0] == pytest.approx(first[1], rel=0.02)
+    assert (root / "models" / "base" / "0" / "encoder.safetensors").exists()
 
 
 def test_unlabelled_photographs_go_all_the_way(straight: Path, tmp_path: Path) -> None:

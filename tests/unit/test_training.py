@@ -105,6 +105,7 @@ def run(
     folder: Path,
     budget: int = 12,
     stop_after: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Row]:
     asked = iter(range(1, 10_000))
     settings = Run(
@@ -115,7 +116,7 @@ def run(
         size=16,
         seed=0,
         world=World(CPU),
-        checkpoint=Checkpoint(folder),
+        checkpoint=checkpoint or Checkpoint(folder),
         on_row=lambda row, step: None,
         monitor=lambda encoder: float(encoder.conv1.weight.detach().sum()),
         stop=lambda: next(asked) == stop_after,

@@ -1,8 +1,12 @@
 """Photographs decoded once to squares of one size, so that training never decodes: images.npy per split."""
 
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,13 +57,12 @@ def pack_images(images: pd.DataFrame, tar: ImageTar, params: Pack, max_pixels: i
         tar: the encoded files.
         params: size and way of resizing.
         max_pixels: as in the data gate.
-        path: of the new `.npy`, (N, S, S, 3) uint8; written through a memory map, so memory stays flat.
+        path: of the new `.npy`, (N, S, S, 3) uint8.
 
     Raises:
         DataError: an image cannot be decoded; the data gate saw another file.
     """
     size = params.image_size
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(images), size, size, 3))
 
     def place(row: tuple[int, str, int, int]) -> None:
         number, name, offset, length = row
@@ -67,12 +70,41 @@ def pack_images(images: pd.DataFrame, tar: ImageTar, params: Pack, max_pixels: i
             image = decode(tar.read(offset, length), max_pixels, draft=_DRAFT * size).image
         except UndecodableError as error:
             raise DataError(f"{name!r}: {error}; data/raw has changed since: dvc repro -f validate") from error
-        array[number] = np.asarray(fit(image, size, params.resize, Image.Resampling.LANCZOS))
+        write(number, np.asarray(fit(image, size, params.resize, Image.Resampling.LANCZOS)))
 
     columns = (images[name].tolist() for name in ("path", "offset", "size"))
-    for _ in map_in_threads(place, zip(range(len(images)), *columns, strict=True), path.parent.name, len(images)):
-        pass
-    array.flush()
+    rows = zip(range(len(images)), *columns, strict=True)
+    with row_writer(path, np.uint8, (len(images), size, size, 3)) as write:
+        for _ in map_in_threads(place, rows, path.parent.name, len(images)):
+            pass
+
+
+@contextmanager
+def row_writer(
+    path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> Iterator[Callable[[int, npt.NDArray[Any]], None]]:
+    """A new `.npy` whose rows are written by number, from any thread.
+
+    By position and not through a memory map, whose pages would count as memory of this process: it stays flat,
+    however many rows there are.
+
+    Yields:
+        The function that writes a row of `shape[1:]`.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    size = np.dtype(dtype).itemsize * math.prod(shape[1:])
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        file.truncate(start + shape[0] * size)
+        file.flush()
+        yield lambda row, values: _write_at(file.fileno(), values.astype(dtype).tobytes(), start + row * size)
+
+
+def _write_at(file: int, content: bytes, position: int) -> None:
+    done = 0
+    while done < len(content):  # a nearly full disk takes a part, and says so the next time
+        done += os.pwrite(file, content[done:], position + done)
 
 
 @dataclass(frozen=True)
@@ -107,8 +139,7 @@ class PartMasks:
 def pack_masks(paths: list[str], masks: PartMasks, params: Pack, path: Path) -> None:
     """Masks in the geometry of the packed images, as a new `.npy`: (N, S, S) bool."""
     size = params.image_size
-    array = np.lib.format.open_memmap(path, "w+", np.bool_, (len(paths), size, size))
-    for row, name in enumerate(paths):
-        mask = Image.fromarray(masks.mask(name).astype(np.uint8))
-        array[row] = np.asarray(fit(mask, size, params.resize, Image.Resampling.NEAREST)) > 0
-    array.flush()
+    with row_writer(path, np.bool_, (len(paths), size, size)) as write:
+        for row, name in enumerate(paths):
+            mask = Image.fromarray(masks.mask(name).astype(np.uint8))
+            write(row, np.asarray(fit(mask, size, params.resize, Image.Resampling.NEAREST)) > 0)

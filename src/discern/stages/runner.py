@@ -1,6 +1,7 @@
 """How every stage runs: arguments, threads, parameters, record, signals, and what its errors look like."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from discern.errors import DiscernError, InterruptedStageError
+from discern.errors import DiscernError, InterruptedStageError, StorageError
 from discern.machine import shared_environment
 from discern.params import load
 from discern.settings import settings, silence_telemetry
@@ -52,7 +53,10 @@ def execute(
     except KeyboardInterrupt:
         _say("stopped at once")
         return InterruptedStageError.exit_code
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _say(f"ERROR the disk is full ({error.filename or stage}); free space, then run `dvc repro` again")
+            return StorageError.exit_code
         logging.getLogger(stage).exception("failed")
         return 1
     return 0
