@@ -49,7 +49,7 @@ def measure(count: int) -> None:
                 info.size = len(jpegs[number % VARIETY])
                 rows.append((info.name, tar.offset + tarfile.BLOCKSIZE, info.size))
                 tar.addfile(info, io.BytesIO(jpegs[number % VARIETY]))
-                tar.members.clear()  # they would be the memory that is measured here
+                tar.members.clear()  # type: ignore[attr-defined]  # they would be the memory measured here
         images = pd.DataFrame(rows, columns=["path", "offset", "size"])
         began = time.perf_counter()
         with ImageTar(folder / "images.tar") as archive:

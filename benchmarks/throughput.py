@@ -22,6 +22,7 @@ import typer
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.setting import Setting, draw, machine
 
+CUB_IMAGES, CUB_EPOCHS = 6_000, 100  # the training set of CUB-200-2011, and the published number of epochs
 Answer = dict[str, float]
 
 
@@ -139,7 +140,8 @@ def table(result: dict[str, Any]) -> str:
     speeds = {name: [batch * a["steps"] / a["seconds"] for a in turns] for name, turns in answers.items()}
     reference = next(iter(speeds))
     on_gpu = result["setting"]["device"] == "cuda"
-    head = ["contestant", "images/s", "CPU s / 1,000 images", "memory GB", *["GPU GB"] * on_gpu, f"{reference} is"]
+    head = ["contestant", "images/s", "CPU s / 1,000 images", "memory GB", *["GPU GB"] * on_gpu]
+    head += [f"{CUB_IMAGES:,} images x {CUB_EPOCHS} epochs", f"{reference} is"]
     lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     for name, turns in answers.items():
         cpu = statistics.median(1000 * a["cpu_seconds"] / (batch * a["steps"]) for a in turns)
@@ -148,6 +150,8 @@ def table(result: dict[str, Any]) -> str:
         cells = [name, f"{statistics.median(speeds[name]):.0f}", f"{cpu:.1f}", f"{memory:.2f}"]
         if on_gpu:
             cells.append(f"{max(a['gpu_memory_gb'] for a in turns):.2f}")
+        minutes = CUB_IMAGES * CUB_EPOCHS / statistics.median(speeds[name]) / 60
+        cells.append(f"{minutes:.0f} min")
         cells.append(f"{statistics.median(ratios):.2f} x ({ratios[0]:.2f}–{ratios[-1]:.2f})")
         lines.append(f"| {' | '.join(cells)} |")
     about = {**result["setting"], **result["machine"]}

@@ -66,9 +66,9 @@ class ImageStore:
             self._rows = torch.from_numpy(np.array(array)).to(device)
         self._file: BufferedReader | None = None
         self._start = 0
-        if self._rows is None and (whole := _mapped_file(array)) is not None:
-            self._file = Path(str(whole.filename)).open("rb")  # noqa: SIM115  # open as long as the store lives
-            self._start = whole.offset
+        if self._rows is None and (place := _place_in_file(array)) is not None:
+            path, self._start = place
+            self._file = path.open("rb")  # open as long as the store lives
 
     @property
     def resident(self) -> bool:
@@ -99,16 +99,17 @@ class ImageStore:
             image.flat = np.frombuffer(data, np.uint8)
 
 
-def _mapped_file(array: NDArray[np.uint8]) -> "np.memmap[Any, Any] | None":
-    """The memory map that `array` is, or all of which it is another shape of.
+def _place_in_file(array: NDArray[np.uint8]) -> tuple[Path, int] | None:
+    """File and position where the rows of `array` begin; None where they do not lie in a row in one file.
 
-    A slice of a map is one too, but it does not know where in the file its rows begin.
+    A slice of a map keeps the offset of the whole: only its address tells where it begins.
     """
     root: Any = array
-    while isinstance(root.base, np.memmap):
+    while isinstance(root.base, np.ndarray):
         root = root.base
-    whole = isinstance(root, np.memmap) and root.nbytes == array.nbytes and array.flags.c_contiguous
-    return root if whole else None
+    if not (isinstance(root, np.memmap) and root.filename and array.flags.c_contiguous):
+        return None  # the copy of a map in memory is a `memmap` too, without a file
+    return Path(str(root.filename)), root.offset + array.ctypes.data - root.ctypes.data
 
 
 class ReadAhead(Generic[Item]):

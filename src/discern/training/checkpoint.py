@@ -76,11 +76,15 @@ class Checkpoint:
     def load(self, device: torch.device) -> State | None:
         """The newest undamaged state, or None where there is none; damaged files are named and removed."""
         for path in reversed(self.files):
-            if path.stem.partition("-")[2] == _digest(path):
+            try:
+                whole = path.stem.partition("-")[2] == _digest(path)
+            except FileNotFoundError:  # another process of this run has found it damaged
+                continue
+            if whole:
                 state: State = torch.load(path, map_location=device, weights_only=True)
                 return state
             log.warning("%s is damaged; going on from the checkpoint before it, or from the start", path)
-            path.unlink()
+            path.unlink(missing_ok=True)
         return None
 
     def discard(self) -> None:

@@ -1,6 +1,8 @@
 """Is the run well? Collapse, chance level, lost losses and where the time goes."""
 
 import math
+import resource
+import sys
 
 import torch
 from torch import Tensor
@@ -48,11 +50,12 @@ class Window:
         return len(self.steps) - 1 - int(lost.int().argmax()) if lost.any() else None
 
 
-def lost_loss(name: str, step: int, epoch: int, rows: Tensor) -> ModelError:
-    """The error of a run whose loss is infinite or not a number.
+def lost_run(name: str, what: str, step: int, epoch: int, rows: Tensor) -> ModelError:
+    """The error of a run whose loss or gradient is infinite or not a number.
 
     Args:
         name: of the run.
+        what: `loss` or `gradient`.
         step: the first such step, from 0.
         epoch: it belongs to.
         rows: numbers of its images (N,).
@@ -60,7 +63,7 @@ def lost_loss(name: str, step: int, epoch: int, rows: Tensor) -> ModelError:
     shown = ", ".join(str(int(row)) for row in rows[:8])
     more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
     return ModelError(
-        f"{name}: the loss is lost (infinite or NaN) at step {step + 1}, epoch {epoch + 1}; that batch is rows"
+        f"{name}: the {what} is lost (infinite or NaN) at step {step + 1}, epoch {epoch + 1}; that batch is rows"
         f" {shown}{more} of data/packed/train. Lower base.optimizer.lr, set base.optimizer.clip (e.g. 1.0), or set"
         " base.precision: fp32"
     )
@@ -94,6 +97,5 @@ def memory_gb(device: torch.device) -> float:
     """Peak memory of this process on its device since it started, in GB (10^9 bytes)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    import psutil
-
-    return float(psutil.Process().memory_info().rss) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from discern.data.loading import ImageStore, ReadAhead
 from discern.errors import InterruptedStageError
 from discern.models.encoder import ResNetEncoder
@@ -13,7 +15,7 @@ from discern.params.training import Base
 from discern.training.checkpoint import Checkpoint, State
 from discern.training.distributed import World
 from discern.training.feed import Feed
-from discern.training.health import Row, Window, lost_loss, memory_gb, warnings
+from discern.training.health import Row, Window, lost_run, memory_gb, warnings
 from discern.training.objectives import Objective
 from discern.training.progress import TrainingProgress
 from discern.training.schedule import Plan
@@ -103,9 +105,12 @@ def train(objective: Objective, run: Run) -> list[Row]:
             if first and (stopping or run.checkpoint.due()):
                 # A checkpoint of a lost run would be of no use.
                 _check(window, feed, batch.step, run.name, everywhere=False)
+                _check_weights(objective, feed, batch.step, run.name)
                 run.checkpoint.save(_state(objective, step_once, rows, window, done), final=stopping)
             if stopping:
                 raise InterruptedStageError(f"{run.name}: stopped after step {done} of {plan.steps}")
+    if start < plan.steps:
+        _check_weights(objective, feed, plan.steps - 1, run.name)
     for warning in warnings(rows):
         log.warning("%s: %s", run.name, warning)
     return rows
@@ -134,6 +139,16 @@ def _restore(objective: Objective, step: TrainingStep, run: Run) -> tuple[list[R
     return state["rows"], Window(run.world, state["window"]), state["step"]
 
 
+def _check_weights(objective: Objective, feed: Feed, step: int, name: str) -> None:
+    """A loss may be finite while its gradient is not: weights of such a step are of no use either.
+
+    Raises:
+        ModelError: it names the step and its images.
+    """
+    if not torch.stack([p.isfinite().all() for p in objective.parameters()]).all():
+        raise lost_run(name, "gradient", step, step // feed.plan.steps_per_epoch, feed.rows(step))
+
+
 def _check(window: Window, feed: Feed, step: int, name: str, everywhere: bool) -> None:
     """Stop a run whose loss is lost.
 
@@ -143,4 +158,4 @@ def _check(window: Window, feed: Feed, step: int, name: str, everywhere: bool) -
     ago = window.first_lost(everywhere)
     if ago is not None:
         lost = step - ago
-        raise lost_loss(name, lost, lost // feed.plan.steps_per_epoch, feed.rows(lost))
+        raise lost_run(name, "loss", lost, lost // feed.plan.steps_per_epoch, feed.rows(lost))

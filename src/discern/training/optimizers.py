@@ -60,5 +60,7 @@ def _build(params: Optimizer, groups: list[dict[str, object]], lr: float) -> tor
         return torch.optim.AdamW(groups, lr=lr, fused=True)
     from lightly.utils.lars import LARS
 
+    # lightly's LARS takes parameters without decay for biases and does not scale them; weights are always scaled.
+    groups[0]["weight_decay"] = params.weight_decay or 1e-30
     lars: torch.optim.Optimizer = LARS(groups, lr=lr, momentum=params.momentum)
     return lars

@@ -69,7 +69,8 @@ class TrainingStep:
         self.objective, self.base, self.world = objective, base, world
         if base.sync_batch_norm and world.size > 1:
             synchronise(objective, world.device)
-        compile_encoders(objective.to(world.device).train(), batch_size, size, base.precision)
+        part = batch_size // (world.size * base.accumulate)
+        compile_encoders(objective.to(world.device).train(), part, size, base.precision)
         self.model = world.share(objective)
         self.optimizers = Optimizers(objective, base.optimizer, batch_size, decoder_lr)
         views = torch.bfloat16 if base.precision == "bf16" else torch.float32
@@ -77,6 +78,9 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, with_norm: bool = False) -> Outcome:
         """Take one step on this process's part of a batch."""
+        if settings().compile == "graphs":
+            # What the last step left behind may be written over.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         lr = self.optimizers.schedule(batch.step, batch.steps)
         parts = batch.split(self.base.accumulate)
         seen: list[dict[str, Tensor]] = []
