@@ -18,7 +18,6 @@ import torch
 from discern.errors import StorageError
 from discern.training.checkpoint import Checkpoint, State
 
-CPU = torch.device("cpu")
 SMALL, LARGE = 10, 500_000  # numbers in a state: 40 bytes and 2 MB
 
 
@@ -37,7 +36,7 @@ def names(checkpoint: Checkpoint) -> list[str]:
 
 
 def test_a_state_comes_back_as_it_was(checkpoint: Checkpoint) -> None:
-    assert checkpoint.load(CPU) is None
+    assert checkpoint.load() is None
     saved = {
         "step": 7,
         "objective": {"weight": torch.randn(3, 4), "count": torch.tensor(5)},
@@ -46,14 +45,14 @@ def test_a_state_comes_back_as_it_was(checkpoint: Checkpoint) -> None:
         "window": [{"loss": torch.tensor(float("inf"))}],
     }
     checkpoint.save(saved)
-    loaded = Checkpoint(checkpoint.folder).load(CPU)
+    loaded = Checkpoint(checkpoint.folder).load()
     torch.testing.assert_close(loaded, saved, rtol=0, atol=0)
 
 
 def test_the_last_two_are_kept_and_the_newest_is_loaded(checkpoint: Checkpoint) -> None:
     for step in (8, 9, 10, 11, 100):
         checkpoint.save(state(step))
-        loaded = checkpoint.load(CPU)
+        loaded = checkpoint.load()
         assert loaded is not None
         assert loaded["step"] == step
     assert [name.partition("-")[0] for name in names(checkpoint)] == ["0000000011", "0000000100"]
@@ -105,7 +104,7 @@ def test_a_damaged_file_is_named_and_the_one_before_is_used(
         checkpoint.save(state(step))
     older, newest = checkpoint.files
     damage(newest)
-    loaded = checkpoint.load(CPU)
+    loaded = checkpoint.load()
     assert loaded is not None
     assert (loaded["step"], loaded["weights"].tolist()) == (1, [1.0] * SMALL)
     (record,) = caplog.records
@@ -122,28 +121,11 @@ def test_where_all_are_damaged_the_run_starts_again(
         checkpoint.save(state(step))
     for path in checkpoint.files:
         damage(path)
-    assert checkpoint.load(CPU) is None
+    assert checkpoint.load() is None
     assert len(caplog.records) == 2
     assert names(checkpoint) == []
     checkpoint.save(state(1))
     assert len(checkpoint.files) == 1
-
-
-def test_a_damaged_file_that_another_process_has_just_removed_is_no_error(checkpoint: Checkpoint) -> None:
-    """All processes of a run load at the same time."""
-
-    class BesideAnother(Checkpoint):
-        @property
-        def files(self) -> list[Path]:
-            found = super().files
-            found[-1].unlink()
-            return found
-
-    for step in (1, 2):
-        checkpoint.save(state(step))
-    loaded = BesideAnother(checkpoint.folder).load(CPU)
-    assert loaded is not None
-    assert loaded["step"] == 1
 
 
 @contextlib.contextmanager
@@ -176,7 +158,7 @@ def test_a_periodic_save_to_a_full_disk_warns_and_leaves_what_was_there(
     assert "training goes on, step 4 is the last one kept" in said
     assert "\n" not in said
     assert names(checkpoint) == before
-    loaded = checkpoint.load(CPU)
+    loaded = checkpoint.load()
     assert loaded is not None
     assert (loaded["step"], loaded["weights"].unique().tolist()) == (4, [4.0])
     checkpoint.save(state(6, size))  # there is space again
@@ -242,7 +224,7 @@ def test_a_foreign_object_is_refused_and_not_executed(checkpoint: Checkpoint, tm
     checkpoint.save({**state(1), "foreign": Foreign(trace)})
     (path,) = checkpoint.files
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        checkpoint.load(CPU)
+        checkpoint.load()
     assert not trace.exists()
     torch.load(path, weights_only=False)
     assert trace.exists(), "the file would not have shown whether it was executed"
@@ -256,7 +238,7 @@ def test_discarding_removes_everything_even_what_is_not_there(checkpoint: Checkp
     assert not checkpoint.folder.exists()
     assert checkpoint.folder.parent.exists()
     checkpoint.discard()
-    assert checkpoint.load(CPU) is None
+    assert checkpoint.load() is None
 
 
 PROGRAM = """
@@ -265,9 +247,9 @@ from pathlib import Path
 import torch
 from discern.training.checkpoint import Checkpoint
 
-folder, told, device = Path("run"), Path("told"), torch.device("cpu")
+folder, told = Path("run"), Path("told")
 for delay in sys.argv[1:]:
-    before = Checkpoint(folder).load(device)
+    before = Checkpoint(folder).load()
     start = before["step"] if before else 0
     told.write_text("")
     if (child := os.fork()) == 0:
@@ -282,7 +264,7 @@ for delay in sys.argv[1:]:
     os.kill(child, signal.SIGKILL)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     torn = (folder / ".new.pt.partial").exists()
-    state = Checkpoint(folder).load(device)
+    state = Checkpoint(folder).load()
     assert (state["weights"] == state["step"]).all() and len(state["weights"]) == 1_000_000
     print(start, told.read_text(), state["step"], int(torn), len(Checkpoint(folder).files))
 """

@@ -204,7 +204,7 @@ def test_after_a_lost_loss_no_checkpoint_is_written(step: int, value: float, bas
     with pytest.raises(ModelError, match=expected(step)):
         run(losing(step, value), base, tmp_path, every_s=0)
     assert saved_steps(tmp_path) == [steps for steps in (step - 1, step) if steps]
-    state = Checkpoint(tmp_path).load(CPU)
+    state = Checkpoint(tmp_path).load()
     assert state is not None
     assert all(torch.isfinite(value).all() for value in tensors(state))
 
@@ -246,7 +246,7 @@ def losing_gradient(step: int) -> Objective:
 def test_weights_that_a_gradient_has_lost_are_never_saved(base: Base, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         run(losing_gradient(13), base, tmp_path, every_s=0)
-    state = Checkpoint(tmp_path).load(CPU)
+    state = Checkpoint(tmp_path).load()
     assert state is not None
     assert all(torch.isfinite(value).all() for value in tensors(state["objective"]))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from discern.training.objectives import (
 from discern.training.optimizers import Optimizers
 from discern.training.pair_sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
 from discern.training.schedule import cosine_with_warmup, linear_rise, plan
+from tests.methods import METHODS
 
 CPU = torch.device("cpu")
 ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
@@ -95,7 +97,18 @@ def supervised() -> Objective:
     return SupervisedObjective(build_encoder(ENCODER, 0), torch.arange(20) % 3, 3, 0.1)
 
 
-OBJECTIVES: list[Callable[[], Objective]] = [contrastive, momentum, offline_pairs, online_pairs, supervised]
+def of_method(kind: str) -> Objective:
+    params = METHODS[kind].model_copy(update={"queue": 16} if kind == "moco" else {})  # 20 images
+    return ContrastiveObjective(build_method(params, build_encoder(ENCODER, 0), 20, 0))
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "reconstruction": contrastive,
+    "offline pairs": offline_pairs,
+    "online pairs": online_pairs,
+    "supervised": supervised,
+    **{kind: partial(of_method, kind) for kind in METHODS},
+}
 
 
 def run(
@@ -124,7 +137,7 @@ def run(
     return train(objective, settings)
 
 
-@pytest.mark.parametrize("build", OBJECTIVES, ids=lambda b: b.__name__)
+@pytest.mark.parametrize("build", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 def test_interrupted_and_resumed_is_bit_equal_to_undisturbed(
     build: Callable[[], Objective], base: Base, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:

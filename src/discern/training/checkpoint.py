@@ -73,18 +73,14 @@ class Checkpoint:
         for old in self.files[:-KEPT]:
             old.unlink(missing_ok=True)
 
-    def load(self, device: torch.device) -> State | None:
-        """The newest undamaged state, or None where there is none; damaged files are named and removed."""
+    def load(self) -> State | None:
+        """The newest undamaged state, on the CPU, or None; damaged files are named and removed."""
         for path in reversed(self.files):
-            try:
-                whole = path.stem.partition("-")[2] == _digest(path)
-            except FileNotFoundError:  # another process of this run has found it damaged
-                continue
-            if whole:
-                state: State = torch.load(path, map_location=device, weights_only=True)
+            if path.stem.partition("-")[2] == _digest(path):
+                state: State = torch.load(path, map_location="cpu", weights_only=True)
                 return state
             log.warning("%s is damaged; going on from the checkpoint before it, or from the start", path)
-            path.unlink(missing_ok=True)
+            path.unlink()
         return None
 
     def discard(self) -> None:

@@ -78,6 +78,10 @@ class World:
         assert isinstance(mean, Tensor)
         return mean
 
+    def broadcast(self, value: Any) -> Any:
+        """The first process's value, in every process."""
+        return self._fabric.broadcast(value) if self._fabric else value
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all of them must ask at the same time."""
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0) if self._fabric else flag

@@ -111,7 +111,7 @@ def train(objective: Objective, run: Run) -> list[Row]:
                 raise InterruptedStageError(f"{run.name}: stopped after step {done} of {plan.steps}")
     if start < plan.steps:
         _check_weights(objective, feed, plan.steps - 1, run.name)
-    for warning in warnings(rows):
+    for warning in warnings(rows) if first else []:
         log.warning("%s: %s", run.name, warning)
     return rows
 
@@ -129,14 +129,15 @@ def _state(objective: Objective, step: TrainingStep, rows: list[Row], window: Wi
 
 
 def _restore(objective: Objective, step: TrainingStep, run: Run) -> tuple[list[Row], Window, int]:
-    """Rows, window and step to go on from."""
-    state = run.checkpoint.load(run.world.device)
+    """Rows, window and step to go on from; the first process reads them for all."""
+    state = run.world.broadcast(run.checkpoint.load() if run.world.rank == 0 else None)
     if state is None:
         return [], Window(run.world), 0
     objective.load_state_dict(state["objective"])
     for optimizer, saved in zip(step.optimizers.all, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    return state["rows"], Window(run.world, state["window"]), state["step"]
+    window = [{name: value.to(run.world.device) for name, value in losses.items()} for losses in state["window"]]
+    return state["rows"], Window(run.world, window), state["step"]
 
 
 def _check_weights(objective: Objective, feed: Feed, step: int, name: str) -> None:
