@@ -6,6 +6,7 @@ One setting is changed at a time around a middle one. Every point is a process o
 """
 
 import json
+import shlex
 import statistics
 import sys
 import tempfile
@@ -92,7 +93,7 @@ def main(
             packed_only(setting)
             rows.append({"axis": "images, from disk", "value": count, **point("discern simclr", setting, steps)})
     result = {
-        "command": "python -m benchmarks.scaling " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.scaling " + shlex.join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(device),
         "setting": {

@@ -8,6 +8,7 @@ meanwhile. Start one measurement at a time.
 
 import json
 import random
+import shlex
 import statistics
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def main(
                 contestant.close()
     chosen_workers = {c.name: c.setting.workers for c in contestants if c.name.startswith("lightly")}
     result = {
-        "command": "python -m benchmarks.throughput " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.throughput " + shlex.join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(device),
         "setting": {key: value for key, value in asdict(setting).items() if key not in ("data", "workers")},
@@ -147,7 +148,7 @@ def table(result: dict[str, Any]) -> str:
         cpu = statistics.median(1000 * a["cpu_seconds"] / (batch * a["steps"]) for a in turns)
         memory = max(a["memory_gb"] for a in turns)
         ratios = sorted(ours / theirs for ours, theirs in zip(speeds[reference], speeds[name], strict=True))
-        cells = [name, f"{statistics.median(speeds[name]):.0f}", f"{cpu:.1f}", f"{memory:.2f}"]
+        cells = [name, f"{statistics.median(speeds[name]):.3g}", f"{cpu:.1f}", f"{memory:.2f}"]
         if on_gpu:
             cells.append(f"{max(a['gpu_memory_gb'] for a in turns):.2f}")
         minutes = CUB_IMAGES * CUB_EPOCHS / statistics.median(speeds[name]) / 60

@@ -231,6 +231,19 @@ def test_a_run_that_goes_on_between_two_rows_still_names_the_step(base: Base, tm
     assert saved_steps(tmp_path) == [13]
 
 
+def test_a_row_takes_in_the_steps_before_a_stop(base: Base, tmp_path: Path) -> None:
+    """Rows come every tenth step; one run is stopped after 13 steps and goes on for 7."""
+    for folder, stops in (("straight", [20]), ("stopped", [13, 7])):
+        for stop in stops:
+            with pytest.raises(InterruptedStageError):
+                run(losing(NEVER, NAN), base, tmp_path / folder, stop_after=stop)
+    straight, stopped = (Checkpoint(tmp_path / folder).load() for folder in ("straight", "stopped"))
+    assert straight is not None
+    assert stopped is not None
+    assert [row["step"] for row in straight["rows"]] == [10, 20]
+    assert stopped["rows"] == straight["rows"]
+
+
 def losing_gradient(step: int) -> Objective:
     """The loss of one step is finite but its gradient is not, so that the weights are lost."""
     objective, now = contrastive(), [0]

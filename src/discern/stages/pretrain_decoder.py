@@ -62,7 +62,7 @@ def reconstruct(
     x = to_unit(torch.from_numpy(inputs.train.images[rows.numpy()]).permute(0, 3, 1, 2))
     originals = F.interpolate(x, size=decoder.resolution, mode="bilinear", antialias=True)
     y = extract(encoder, inputs.train.images[rows.numpy()], ctx.device, 256, ctx.params.base.precision)
-    decoder.eval()
+    decoder.to(ctx.device).eval()
     decoded = denormalise(decoder(torch.from_numpy(y).to(ctx.device)))
     return originals, decoded.cpu()
 

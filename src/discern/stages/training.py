@@ -3,12 +3,14 @@
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from discern.data.loading import Budget, ImageStore
 from discern.data.packed import PackedSplit
@@ -35,6 +37,7 @@ from discern.workspace import atomic_file
 CURVE = ("step", "passes", "loss", "chance", "contrastive", "reconstruction", "pair", "cross_entropy",
          "std", "knn", "lr", "grad_norm")  # fmt: skip
 MONITOR_K, MONITOR_TEMPERATURE = 20, 0.07  # a curve to watch; the protocol's kNN has its own parameters
+MONITOR_IMAGES = 10_000  # at most, of either split
 
 
 @dataclass(frozen=True)
@@ -145,21 +148,29 @@ def knn_monitor(
 ) -> Callable[[ResNetEncoder], float | None]:
     """KNN accuracy on val, to watch training by; None where labels are missing.
 
-    No choice is made by it: the last weights are kept, whatever the curve says.
+    No choice is made by it: the last weights are kept, whatever the curve says. Of a large data set it takes
+    evenly spread images, so that watching stays cheap.
     """
-    labelled, watched = inputs.train.labels >= 0, inputs.val.labels >= 0
+    labelled, watched = (_spread(np.flatnonzero(split.labels >= 0)) for split in (inputs.train, inputs.val))
 
     def monitor(encoder: ResNetEncoder) -> float | None:
-        if not labelled.any() or not watched.any():
+        if not len(labelled) or not len(watched):
             return None
-        gallery, queries = (
-            extract(encoder, split.images, device, 256, precision) for split in (inputs.train, inputs.val)
-        )
-        labels = inputs.train.labels[labelled]
-        votes = vote(gallery[labelled], labels, queries[watched], MONITOR_K, MONITOR_TEMPERATURE)
+
+        def features(split: PackedSplit, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+            parts = (rows[start : start + 256] for start in range(0, len(rows), 256))
+            return np.concatenate([extract(encoder, split.images[part], device, 256, precision) for part in parts])
+
+        gallery, queries = features(inputs.train, labelled), features(inputs.val, watched)
+        votes = vote(gallery, inputs.train.labels[labelled], queries, MONITOR_K, MONITOR_TEMPERATURE)
         return float(np.mean(votes.predictions == inputs.val.labels[watched]))
 
     return monitor
+
+
+def _spread(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """At most MONITOR_IMAGES of the rows, evenly spread."""
+    return rows[:: max(1, math.ceil(len(rows) / MONITOR_IMAGES))]
 
 
 def write_curve(path: Path, rows: list[Row]) -> None:

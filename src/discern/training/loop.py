@@ -93,7 +93,8 @@ def train(objective: Objective, run: Run) -> list[Row]:
                 row: Row = {"step": done, "passes": plan.passes_per_image(done), "chance": chance}
                 row |= window.means() | outcome.figures()
                 watched = first and (done % monitor_every == 0 or done == plan.steps)
-                row["knn"] = run.monitor(objective.encoder) if watched else None
+                with step_once.uncompiled():
+                    row["knn"] = run.monitor(objective.encoder) if watched else None
                 rows.append(row)
                 seconds = time.perf_counter() - began
                 speed, waited = (done - start) * plan.batch_size / seconds, batches.waited / seconds

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -95,6 +96,10 @@ class TrainingStep:
         self.objective.after_step()
         losses = {name: torch.stack([part[name] for part in seen]).mean() for name in seen[0]}
         return Outcome(losses, terms.embedding, norm, lr)
+
+    def uncompiled(self) -> AbstractContextManager[object]:
+        """Inside, compiled encoders run as they are: batches of other shapes would each be compiled anew."""
+        return nullcontext() if settings().compile == "none" else torch.compiler.set_stance("force_eager")
 
     def _norm(self, wanted: bool) -> Tensor | None:
         """The norm of all gradients, which are clipped where the parameters say so."""
