@@ -5,20 +5,17 @@ One setting is changed at a time around a middle one. Every point is a process o
     python -m benchmarks.scaling --device cpu --out benchmarks/results/scaling-MACHINE-DATE
 """
 
-import json
-import shlex
 import statistics
 import sys
 import tempfile
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from benchmarks.setting import Setting, draw, machine
+from benchmarks.setting import Setting, draw, provenance, publish
 from benchmarks.throughput import Answer, Contestant
 
 ROUNDS = 3
@@ -86,26 +83,20 @@ def main(
             *[("queue", n, "discern moco", replace(middle, queue=n)) for n in numbers(queues)],
         ]
         for axis, value, name, setting in axes:
-            draw(replace(setting, images=setting.images))
+            draw(setting)
             rows.append({"axis": axis, "value": value, **point(name, setting, steps)})
         for count in numbers(images):
             setting = replace(middle, size=56, images=count, resident=False)  # 64 px in the file
             packed_only(setting)
             rows.append({"axis": "images, from disk", "value": count, **point("discern simclr", setting, steps)})
     result = {
-        "command": "python -m benchmarks.scaling " + shlex.join(sys.argv[1:]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(device),
+        **provenance("scaling", device),
         "setting": {
             k: v for k, v in asdict(middle).items() if k in ("device", "network", "size", "batch", "width")
         },
         "rows": rows,
     }
-    text = table(result)
-    print(text)
-    if out:
-        out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        out.with_suffix(".md").write_text(text)
+    publish(result, table(result), out)
 
 
 def table(result: dict[str, Any]) -> str:

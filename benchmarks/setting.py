@@ -1,11 +1,15 @@
 """What a benchmark runs: sizes, network, data; and the description of the machine it ran on."""
 
+import json
 import os
 import platform
+import shlex
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -68,6 +72,20 @@ def draw(setting: Setting) -> None:
         packed[number] = noisy.clip(0, 255).astype(np.uint8)
         Image.fromarray(packed[number]).save(folder / "photos" / f"{number:06d}.jpg", quality=90)
     packed.flush()
+
+
+def provenance(script: str, device: str) -> dict[str, Any]:
+    """Command, date and machine of a measurement by `benchmarks.SCRIPT`."""
+    command = shlex.join(["python", "-m", f"benchmarks.{script}", *sys.argv[1:]])
+    return {"command": command, "date": datetime.now(UTC).date().isoformat(), "machine": machine(device)}
+
+
+def publish(result: dict[str, Any], table: str, out: Path | None) -> None:
+    """Print the table; write it as OUT.md and the figures as OUT.json where a file is named."""
+    print(table)
+    if out:
+        out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        out.with_suffix(".md").write_text(table, encoding="utf-8")
 
 
 def machine(device: str) -> dict[str, str | int | float]:

@@ -8,20 +8,18 @@ meanwhile. Start one measurement at a time.
 
 import json
 import random
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.setting import Setting, draw, machine
+from benchmarks.setting import Setting, draw, provenance, publish
 
 CUB_IMAGES, CUB_EPOCHS = 6_000, 100  # the training set of CUB-200-2011, and the published number of epochs
 Answer = dict[str, float]
@@ -120,18 +118,12 @@ def main(
                 contestant.close()
     chosen_workers = {c.name: c.setting.workers for c in contestants if c.name.startswith("lightly")}
     result = {
-        "command": "python -m benchmarks.throughput " + shlex.join(sys.argv[1:]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(device),
+        **provenance("throughput", device),
         "setting": {key: value for key, value in asdict(setting).items() if key not in ("data", "workers")},
         "workers": chosen_workers,
         "rounds": answers,
     }
-    text = table(result)
-    print(text)
-    if out:
-        out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        out.with_suffix(".md").write_text(text)
+    publish(result, table(result), out)
 
 
 def table(result: dict[str, Any]) -> str:
