@@ -275,7 +275,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     rng = random.Random(0)
     delays = [f"{rng.uniform(0, 0.2):.4f}" for _ in range(12)]
     run = [sys.executable, "-c", PROGRAM, *delays]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    # One thread: a forked child must not wait for OpenMP threads that only its parent has.
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "damaged" not in done.stderr
     kills = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]

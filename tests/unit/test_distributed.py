@@ -1,5 +1,6 @@
 """Two processes started by torchrun equal one on the joined batch, for every registered method."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discern.machine import shared_environment
+from discern.models.batch_norm import SharedBatchNorm, synchronise
 from discern.ssl import methods
 from discern.training.distributed import World
 from tests.methods import METHODS
@@ -25,6 +27,23 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Te
     subprocess.run(command, cwd=ROOT, env=shared_environment(2), check=True, timeout=300)
     results: dict[str, dict[str, Tensor]] = torch.load(out, weights_only=True)
     return results
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_over_one_process_is_torchs_own(training: bool) -> None:
+    torch.manual_seed(0)
+    own = torch.nn.Sequential(torch.nn.BatchNorm2d(5)).double().train(training)
+    shared = copy.deepcopy(own)
+    synchronise(shared, shared_step.CPU)
+    assert isinstance(shared[0], SharedBatchNorm)
+    x = (3 * torch.randn(4, 5, 6, 7, dtype=torch.float64) + 1).requires_grad_()
+    direction = torch.randn_like(x)
+    gradients = [torch.autograd.grad(norm(x), [x, *norm.parameters()], direction) for norm in (own, shared)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    assert own.state_dict().keys() == shared.state_dict().keys()
+    for name, value in own.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[name], value)
 
 
 def test_every_registered_method_is_tested_here() -> None:

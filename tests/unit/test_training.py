@@ -119,11 +119,12 @@ def run(
     budget: int = 12,
     stop_after: int | None = None,
     checkpoint: Checkpoint | None = None,
+    source: ImageStore | None = None,
 ) -> list[Row]:
     asked = iter(range(1, 10_000))
     settings = Run(
         name="test",
-        images=store(images),
+        images=source or store(images),
         plan=plan(budget, len(images), base.batch_size, objective.passes),
         base=base,
         size=16,
@@ -159,6 +160,17 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(
     a, b = run(contrastive(), base, images, tmp_path / "a"), run(contrastive(), base, images, tmp_path / "b")
     assert a == b
     assert a[0]["loss"] != run(contrastive(), base, images[::-1].copy(), tmp_path / "c")[0]["loss"]
+
+
+@pytest.mark.parametrize("build", [contrastive, offline_pairs])
+def test_images_read_ahead_from_disk_give_the_same_run(
+    build: Callable[[], Objective], base: Base, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    expected = run(build(), base, images, tmp_path / "a")
+    np.save(tmp_path / "images.npy", images)
+    on_disk = ImageStore(np.load(tmp_path / "images.npy", mmap_mode="r"), CPU, Budget(0))
+    assert not on_disk.resident
+    assert run(build(), base, images, tmp_path / "b", source=on_disk) == expected
 
 
 def test_rows_say_where_the_run_stands(base: Base, images: NDArray[np.uint8], tmp_path: Path) -> None:
