@@ -90,7 +90,7 @@ def main(
             packed_only(setting)
             rows.append({"axis": "images, from disk", "value": count, **point("discern simclr", setting, steps)})
     result = {
-        **provenance("scaling", device),
+        **provenance(device),
         "setting": {
             k: v for k, v in asdict(middle).items() if k in ("device", "network", "size", "batch", "width")
         },

@@ -74,9 +74,13 @@ def draw(setting: Setting) -> None:
     packed.flush()
 
 
-def provenance(script: str, device: str) -> dict[str, Any]:
-    """Command, date and machine of a measurement by `benchmarks.SCRIPT`."""
-    command = shlex.join(["python", "-m", f"benchmarks.{script}", *sys.argv[1:]])
+def provenance(device: str) -> dict[str, Any]:
+    """Command, date and machine of this process's measurement; where it wrote to is nobody's business."""
+    arguments = sys.argv[1:]
+    if "--out" in arguments:
+        at = arguments.index("--out")
+        del arguments[at : at + 2]
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments])
     return {"command": command, "date": datetime.now(UTC).date().isoformat(), "machine": machine(device)}
 
 

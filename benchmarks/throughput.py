@@ -118,7 +118,7 @@ def main(
                 contestant.close()
     chosen_workers = {c.name: c.setting.workers for c in contestants if c.name.startswith("lightly")}
     result = {
-        **provenance("throughput", device),
+        **provenance(device),
         "setting": {key: value for key, value in asdict(setting).items() if key not in ("data", "workers")},
         "workers": chosen_workers,
         "rounds": answers,
