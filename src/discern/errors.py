@@ -31,6 +31,10 @@ class ModelError(DiscernError):
     """Weights are missing, damaged or of another architecture."""
 
 
+class SettingsError(DiscernError):
+    """A DISCERN_ variable, in the environment or in `.env`, says something that cannot be."""
+
+
 class DeviceError(DiscernError):
     """The asked-for device is not there."""
 

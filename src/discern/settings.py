@@ -8,8 +8,10 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from discern.errors import SettingsError
 
 # Every tool of the stack phones home unless told not to; set before any of them is imported.
 QUIET = {
@@ -79,5 +81,13 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: one of them cannot be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (f"DISCERN_{str(p['loc'][0]).upper()} = {p['input']!r}: {p['msg']}" for p in error.errors())
+        raise SettingsError("; ".join(problems)) from error

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from discern.errors import SettingsError
 from discern.machine import claim
 
 
@@ -21,4 +22,8 @@ def _use_code_of_this_checkout() -> None:
 
 
 _use_code_of_this_checkout()
-claim()
+try:
+    claim()
+except SettingsError as problem:
+    sys.stderr.write(f"discern: ERROR {problem}\n")
+    sys.exit(problem.exit_code)
