@@ -22,7 +22,7 @@ def ours(method: str, setting: Setting, bound: bool = False) -> Step:
     """Discern's own step, with its feed and its views.
 
     Args:
-        method: simclr, moco, supervised, or discern with `offline` or `online` pairs.
+        method: simclr, moco, or `offline` or `online` pairs.
         setting: sizes.
         bound: the same step on one batch of finished views on the device: what computing alone costs.
     """
@@ -56,7 +56,7 @@ def ours(method: str, setting: Setting, bound: bool = False) -> Step:
         return lambda: step(next(batches))
     batch = feed(0)
     finished = [step.augment(batch.images, batch.index, 0, view) for view in (0, 1)]
-    step.augment = lambda _images, _index, _epoch, view: finished[view]  # type: ignore[assignment]
+    step.augment = lambda _images, _index, _epoch, view: finished[view]  # type: ignore[assignment]  # for once no Augment
     return lambda: step(batch)
 
 

@@ -8,8 +8,8 @@ python -m benchmarks.gpu scaling --out DIR
 """
 
 import json
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ import typer
 
 from benchmarks import scaling, throughput
 from benchmarks.setting import Setting, machine
+from discern.machine import allowed_threads
 
 PARTS = ("ceilings", "resnet50", "resnet50-compiled", "resnet18", "resnet18-compiled", "scaling")
 
@@ -27,8 +28,7 @@ def ceilings(device: str, out: Path) -> None:
 
     on_gpu = device == "cuda"
 
-    def seconds(work: "object", repeats: int) -> float:
-        assert callable(work)
+    def seconds(work: Callable[[], object], repeats: int) -> float:
         for _ in range(3):
             work()
         if on_gpu:
@@ -81,13 +81,14 @@ def main(
         raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}")
     out.mkdir(parents=True, exist_ok=True)
     real = device == "cuda"
-    cores = len(os.sched_getaffinity(0))
     if part == "ceilings":
         ceilings(device, out)
     elif part == "scaling":
-        options = {} if real else {"images": "500", "sizes": "32", "batches": "8", "widths": "64", "queues": "256"}
-        big = {"network": "resnet50", "size": 224, "batch": 256} if real else {"size": 32, "batch": 8, "steps": 2}
-        scaling.main(device=device, out=out / part, **big, **options)  # type: ignore[arg-type]
+        if real:
+            scaling.main(device, "resnet50", size=224, batch=256, out=out / part)
+        else:
+            toy = {"images": "500", "sizes": "32", "batches": "8", "widths": "64", "queues": "256"}
+            scaling.main(device, "resnet18", size=32, batch=8, steps=2, out=out / part, **toy)
     else:
         network, _, compiled = part.partition("-")
         throughput.main(
@@ -98,7 +99,7 @@ def main(
             images=4096 if real else 64,
             rounds=rounds if real else 1,
             seconds=seconds if real else 0.1,
-            workers=str(cores),
+            workers=str(allowed_threads()),
             compile_="default" if compiled and real else "none",  # on a CPU it takes minutes
             # Compiling is ours alone to show; lightly's rows stand in the other part.
             only="discern,compute" if compiled else "",

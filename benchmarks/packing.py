@@ -16,8 +16,8 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
-from PIL import Image
 
+from benchmarks.setting import photograph
 from discern.data.manifest import ImageTar
 from discern.data.packing import pack_images
 from discern.params.pipeline import Pack
@@ -26,15 +26,11 @@ VARIETY = 8  # different photographs; the archive repeats them
 
 
 def photographs() -> list[bytes]:
-    """JPEGs of ordinary size: soft shapes with grain."""
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    soft = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
-    encoded = []
+    """Some JPEGs of 500x375 pixels."""
+    rng, encoded = np.random.default_rng(0), []
     for _ in range(VARIETY):
-        noisy = (soft + rng.integers(-12, 13, soft.shape)).clip(0, 255).astype(np.uint8)
         with io.BytesIO() as file:
-            Image.fromarray(noisy).save(file, "JPEG", quality=90)
+            photograph(rng, 500, 375).save(file, "JPEG", quality=90)
             encoded.append(file.getvalue())
     return encoded
 

@@ -17,6 +17,7 @@ import typer
 
 from benchmarks.setting import Setting, draw, provenance, publish
 from benchmarks.throughput import Answer, Contestant
+from discern.data.packing import row_writer
 
 ROUNDS = 3
 
@@ -38,19 +39,12 @@ def point(name: str, setting: Setting, steps: int) -> dict[str, float]:
 
 
 def packed_only(setting: Setting) -> None:
-    """A packed data set of random pixels, written in pieces: for sizes that nobody wants to draw."""
+    """A packed data set of one image of random pixels: for sizes that nobody wants to draw."""
     shape = (setting.images, setting.source, setting.source, 3)
-    rng = np.random.default_rng(0)
-    with (Path(setting.data) / "images.npy").open("wb") as file:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
-            "fortran_order": False,
-            "shape": shape,
-        }
-        np.lib.format.write_array_header_1_0(file, header)
-        block = rng.integers(0, 256, (256, *shape[1:]), dtype=np.uint8)
-        for start in range(0, setting.images, 256):
-            file.write(block[: min(256, setting.images - start)].tobytes())
+    image = np.random.default_rng(0).integers(0, 256, shape[1:], dtype=np.uint8)
+    with row_writer(Path(setting.data) / "images.npy", np.uint8, shape) as write:
+        for number in range(setting.images):
+            write(number, image)
 
 
 def main(

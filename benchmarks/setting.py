@@ -1,8 +1,6 @@
 """What a benchmark runs: sizes, network, data; and the description of the machine it ran on."""
 
 import json
-import os
-import platform
 import shlex
 import sys
 from dataclasses import dataclass
@@ -14,6 +12,10 @@ from typing import Any
 import numpy as np
 import psutil
 from PIL import Image
+
+from discern.data.packing import row_writer
+from discern.machine import allowed_threads
+from discern.tracking.provenance import processor
 
 SOURCE = 8 / 7  # side of the stored photographs over that of a view: 256 for 224
 
@@ -56,22 +58,24 @@ class Setting:
         return round(self.size * SOURCE)
 
 
-def draw(setting: Setting) -> None:
-    """Make the photographs: soft shapes with some grain, as JPEGs and packed.
+def photograph(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Soft shapes with some grain: what they show does not matter here, that a JPEG is of ordinary size does."""
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    soft = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    noisy = soft + rng.integers(-12, 13, (height, width, 1))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
-    What they show does not matter here; that a JPEG is of ordinary size does.
-    """
+
+def draw(setting: Setting) -> None:
+    """Make the photographs of a setting, as JPEGs and packed."""
     folder, side = Path(setting.data), setting.source
     (folder / "photos").mkdir(parents=True, exist_ok=True)
-    packed = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (setting.images, side, side, 3))
     rng = np.random.default_rng(0)
-    for number in range(setting.images):
-        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        soft = coarse.resize((side, side), Image.Resampling.BICUBIC)
-        noisy = np.asarray(soft, np.int16) + rng.integers(-12, 13, (side, side, 1))
-        packed[number] = noisy.clip(0, 255).astype(np.uint8)
-        Image.fromarray(packed[number]).save(folder / "photos" / f"{number:06d}.jpg", quality=90)
-    packed.flush()
+    with row_writer(folder / "images.npy", np.uint8, (setting.images, side, side, 3)) as write:
+        for number in range(setting.images):
+            image = photograph(rng, side, side)
+            write(number, np.asarray(image))
+            image.save(folder / "photos" / f"{number:06d}.jpg", quality=90)
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -94,15 +98,9 @@ def publish(result: dict[str, Any], table: str, out: Path | None) -> None:
 
 def machine(device: str) -> dict[str, str | int | float]:
     """Processor or accelerator, cores, memory and versions; never a path or a host name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.exists()
-        else []
-    )
     found: dict[str, str | int | float] = {
-        "cpu": names[0].partition(": ")[2] if names else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cpu": processor(),
+        "cores": allowed_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "python": sys.version.split()[0],
         **{name: version(name) for name in ("torch", "torchvision")},

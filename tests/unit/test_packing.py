@@ -250,7 +250,7 @@ def test_the_number_of_threads_does_not_change_the_result(tmp_path: Path, monkey
     rows = byte_ranges(tmp_path / "images.tar")
     results = []
     for workers in (1, 5):
-        monkeypatch.setattr("discern.data.progress.worker_count", lambda workers=workers: workers)
+        monkeypatch.setattr("discern.data.progress.allowed_threads", lambda workers=workers: workers)
         with ImageTar(tmp_path / "images.tar") as images:
             pack_images(rows, images, Pack(image_size=16, resize="crop"), 10**6, tmp_path / f"{workers}.npy")
         results.append((tmp_path / f"{workers}.npy").read_bytes())

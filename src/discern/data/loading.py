@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -135,7 +136,7 @@ class ReadAhead(Generic[Item]):
         try:
             for number in self._numbers:
                 if not self._enabled:
-                    yield self._timed(lambda number=number: self._prepare(number))  # type: ignore[misc]
+                    yield self._timed(partial(self._prepare, number))
                     continue
                 waiting.append(executor.submit(self._prepare, number))
                 if len(waiting) > AHEAD:

@@ -1,6 +1,5 @@
 """Progress bars of the data stages, and work spread over threads in bounded memory."""
 
-import os
 import sys
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from discern.machine import allowed_threads
 from discern.settings import settings
 
 Item = TypeVar("Item")
@@ -66,15 +66,6 @@ def progress(
         yield advance
 
 
-def worker_count() -> int:
-    """Threads to use: the setting, or as many cores as this process may run on."""
-    if settings().threads:
-        return settings().threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], description: str, total: int
 ) -> Iterator[Result]:
@@ -83,7 +74,7 @@ def map_in_threads(
     Only a few items per thread are under way at once: `Executor.map` would submit all of them first, which
     for a million images is a gigabyte of futures. Pillow and hashlib let other threads run while they work.
     """
-    workers = worker_count()
+    workers = allowed_threads()
     waiting: deque[Future[Result]] = deque()
     executor = ThreadPoolExecutor(workers)
     try:

@@ -59,9 +59,10 @@ def reconstruct(
     """Evenly spread training images at the decoder's resolution and d(f(x)), both (N, 3, R, R) in [0, 1]."""
     total = len(inputs.train.images)
     rows = torch.linspace(0, total - 1, min(QUALITY_IMAGES, total)).long()
-    x = to_unit(torch.from_numpy(inputs.train.images[rows.numpy()]).permute(0, 3, 1, 2))
+    images = inputs.train.images[rows.numpy()]
+    x = to_unit(torch.from_numpy(images).permute(0, 3, 1, 2))
     originals = F.interpolate(x, size=decoder.resolution, mode="bilinear", antialias=True)
-    y = extract(encoder, inputs.train.images[rows.numpy()], ctx.device, 256, ctx.params.base.precision)
+    y = extract(encoder, images, ctx.device, 256, ctx.params.base.precision)
     decoder.to(ctx.device).eval()
     decoded = denormalise(decoder(torch.from_numpy(y).to(ctx.device)))
     return originals, decoded.cpu()

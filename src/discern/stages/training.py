@@ -5,12 +5,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from discern.data.loading import Budget, ImageStore
 from discern.data.packed import PackedSplit
@@ -151,26 +150,23 @@ def knn_monitor(
     No choice is made by it: the last weights are kept, whatever the curve says. Of a large data set it takes
     evenly spread images, so that watching stays cheap.
     """
-    labelled, watched = (_spread(np.flatnonzero(split.labels >= 0)) for split in (inputs.train, inputs.val))
+    train, val = (_thinned(split) for split in (inputs.train, inputs.val))
+    labelled, watched = train.labels >= 0, val.labels >= 0
 
     def monitor(encoder: ResNetEncoder) -> float | None:
-        if not len(labelled) or not len(watched):
+        if not labelled.any() or not watched.any():
             return None
-
-        def features(split: PackedSplit, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-            parts = (rows[start : start + 256] for start in range(0, len(rows), 256))
-            return np.concatenate([extract(encoder, split.images[part], device, 256, precision) for part in parts])
-
-        gallery, queries = features(inputs.train, labelled), features(inputs.val, watched)
-        votes = vote(gallery, inputs.train.labels[labelled], queries, MONITOR_K, MONITOR_TEMPERATURE)
-        return float(np.mean(votes.predictions == inputs.val.labels[watched]))
+        gallery, queries = (extract(encoder, split.images, device, 256, precision) for split in (train, val))
+        votes = vote(gallery[labelled], train.labels[labelled], queries[watched], MONITOR_K, MONITOR_TEMPERATURE)
+        return float(np.mean(votes.predictions == val.labels[watched]))
 
     return monitor
 
 
-def _spread(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """At most MONITOR_IMAGES of the rows, evenly spread."""
-    return rows[:: max(1, math.ceil(len(rows) / MONITOR_IMAGES))]
+def _thinned(split: PackedSplit) -> PackedSplit:
+    """The split with at most MONITOR_IMAGES of its images, evenly spread; they stay where they lie."""
+    every = max(1, math.ceil(len(split.images) / MONITOR_IMAGES))
+    return replace(split, images=split.images[::every], labels=split.labels[::every])
 
 
 def write_curve(path: Path, rows: list[Row]) -> None:

@@ -120,10 +120,11 @@ def device_name() -> str:
     # is_initialized: a stage that stayed on the CPU of a machine with a GPU did not use the GPU.
     if torch is not None and torch.cuda.is_initialized():
         return str(torch.cuda.get_device_name())
-    return _processor()
+    return processor()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as the system gives it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file() and (match := re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))):
         return match[1]

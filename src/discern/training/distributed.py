@@ -64,7 +64,7 @@ class World:
         if self._fabric:
             self._fabric.backward(loss)
         else:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
 
     def unshared(self, model: Any, enabled: bool) -> AbstractContextManager[Any]:
         """Inside, gradients stay with each process: for all but the last part of an accumulated batch."""

@@ -42,9 +42,13 @@ class Feed:
         self.images, self.plan, self.seed, self.fetch, self.rank, self.size = images, plan, seed, fetch, rank, size
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
+    def epoch(self, step: int) -> int:
+        """The epoch that a step belongs to."""
+        return step // self.plan.steps_per_epoch
+
     def rows(self, step: int) -> Tensor:
         """Numbers (B,) of the whole batch's images, over all processes."""
-        epoch, position = divmod(step, self.plan.steps_per_epoch)
+        epoch, position = self.epoch(step), step % self.plan.steps_per_epoch
         if self._order[0] != epoch:
             self._order = (epoch, torch.randperm(self.plan.images, generator=seeded(self.seed, epoch, 100)))
         return self._order[1][position * self.plan.batch_size : (position + 1) * self.plan.batch_size]
@@ -52,6 +56,6 @@ class Feed:
     def __call__(self, step: int) -> Batch:
         """This process's part of a step's batch, on the device."""
         index = self.rows(step).chunk(self.size)[self.rank]
-        epoch = step // self.plan.steps_per_epoch
+        epoch = self.epoch(step)
         images = self.images.take(index).permute(0, 3, 1, 2)  # (N, 3, H, W), channels last in memory
         return Batch(images, index, epoch, step, self.plan.steps, self.fetch(index, epoch))

@@ -148,7 +148,7 @@ def _check_weights(objective: Objective, feed: Feed, step: int, name: str) -> No
         ModelError: it names the step and its images.
     """
     if not torch.stack([p.isfinite().all() for p in objective.parameters()]).all():
-        raise lost_run(name, "gradient", step, step // feed.plan.steps_per_epoch, feed.rows(step))
+        raise lost_run(name, "gradient", step, feed.epoch(step), feed.rows(step))
 
 
 def _check(window: Window, feed: Feed, step: int, name: str, everywhere: bool) -> None:
@@ -160,4 +160,4 @@ def _check(window: Window, feed: Feed, step: int, name: str, everywhere: bool) -
     ago = window.first_lost(everywhere)
     if ago is not None:
         lost = step - ago
-        raise lost_run(name, "loss", lost, lost // feed.plan.steps_per_epoch, feed.rows(lost))
+        raise lost_run(name, "loss", lost, feed.epoch(lost), feed.rows(lost))

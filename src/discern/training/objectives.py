@@ -41,13 +41,14 @@ class Batch:
         """As many parts of equal size."""
         if parts == 1:
             return [self]
-        extras = [
-            dict(zip(self.extra, rows, strict=True))
-            for rows in zip(*(value.chunk(parts) for value in self.extra.values()), strict=True)
-        ] or [{} for _ in range(parts)]
         return [
-            replace(self, images=images, index=index, extra=extra)
-            for images, index, extra in zip(self.images.chunk(parts), self.index.chunk(parts), extras, strict=True)
+            replace(
+                self,
+                images=self.images.chunk(parts)[number],
+                index=self.index.chunk(parts)[number],
+                extra={name: rows.chunk(parts)[number] for name, rows in self.extra.items()},
+            )
+            for number in range(parts)
         ]
 
 

@@ -81,7 +81,7 @@ class TrainingStep:
         """Take one step on this process's part of a batch."""
         if settings().compile == "graphs":
             # What the last step left behind may be written over.
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch gives it no types
         lr = self.optimizers.schedule(batch.step, batch.steps)
         parts = batch.split(self.base.accumulate)
         seen: list[dict[str, Tensor]] = []
