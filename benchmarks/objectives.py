@@ -4,12 +4,15 @@ import numpy as np
 import torch
 
 from benchmarks.setting import Setting
+from discern.arms.moco import MoCo
+from discern.arms.simclr import SimCLR
 from discern.data.loading import Budget, ImageStore
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.encoder import build_encoder
+from discern.params.encoder import ResNet
 from discern.params.synthesis import Decoder, PairTraining, Swap
-from discern.params.training import Base, Encoder, MoCo, Optimizer, SimCLR, Views
-from discern.ssl import build_method
+from discern.params.training import Base, Optimizer, Views
+from discern.ssl.base import build_method
 from discern.synthesis.basis import fit_basis
 from discern.synthesis.pairs import Synthesizer
 from discern.training.objectives import ContrastiveObjective, Objective, PairObjective
@@ -24,7 +27,7 @@ def parameters(setting: Setting) -> Base:
         batch_size=setting.batch,
         accumulate=1,
         sync_batch_norm=False,
-        encoder=Encoder(kind=setting.network, width=setting.width, stem="imagenet"),
+        encoder=ResNet(kind=setting.network, width=setting.width, stem="imagenet"),
         views=Views(
             crop_area=(0.08, 1.0), flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2,
             grayscale=0.2, solarize=0.0, blur=0.5,

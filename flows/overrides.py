@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from discern.errors import ParamsError
-from discern.params import load_text
+from discern.params.load import load_text
 
 
 def apply_overrides(path: Path, overrides: list[str]) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from discern.params import Params, load_text
+from discern.params.load import load_text
+from discern.params.pipeline import Params
 from discern.settings import silence_telemetry
 
 silence_telemetry()

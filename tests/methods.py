@@ -1,8 +1,31 @@
-"""Small parameters of every registered method, for the tests that run over all of them."""
+"""Small parameters of every kind of arm that trains, for the tests that run over all of them."""
 
-from discern.params.training import ContrastiveLoss, MoCo, SimCLR
+from typing import Any
 
-METHODS: dict[str, ContrastiveLoss] = {
-    "simclr": SimCLR(kind="simclr", temperature=0.5, hidden=32, dim=16),
-    "moco": MoCo(kind="moco", temperature=0.2, hidden=32, dim=16, queue=24, momentum=0.9, allow_long_queue=False),
-}
+from discern.arms import registered
+
+SIZES = {"hidden": 32, "dim": 16}
+QUEUE = {"temperature": 0.2, "queue": 24, "momentum": 0.9, "allow_long_queue": False, **SIZES}
+SMALL: dict[str, dict[str, Any]] = {
+    "barlow_twins": {"redundancy": 0.005, **SIZES},
+    "byol": {"momentum": 0.9, **SIZES},
+    "dino": {
+        "bottleneck": 16, "student_temperature": 0.1, "teacher_temperature": 0.04, "centre_momentum": 0.9,
+        "momentum": 0.9, **SIZES,
+    },
+    "lcr": {"projections": 8, "fitting_weight": 0.01, **QUEUE},
+    "moco": QUEUE,
+    "simclr": {"temperature": 0.5, **SIZES},
+    "simsiam": SIZES,
+    "supervised": {"label_smoothing": 0.1},
+    "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **SIZES},
+}  # fmt: skip
+
+
+def small(kind: str, **changes: Any) -> Any:
+    """The parameters of a kind, small, with changes."""
+    return registered()[kind].params.model_validate({"kind": kind, **SMALL[kind], **changes})
+
+
+METHODS: dict[str, Any] = {kind: small(kind) for kind in registered("loss")}
+TRAINED: dict[str, Any] = {kind: small(kind) for kind, arm in registered().items() if arm.role != "untrained"}

@@ -11,7 +11,7 @@ from discern.errors import DataError, DiscernError
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 if TYPE_CHECKING:
-    from discern.params import Params
+    from discern.params.pipeline import Params
 
 PARAMS = Path("params.yaml")
 DEFAULT_ENCODER = Path("models/encoders/discern/0")
@@ -81,7 +81,7 @@ def results() -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON schema of params.yaml."""
-    from discern.params import json_schema
+    from discern.params.load import json_schema
 
     typer.echo(json_schema(), nl=False)
 
@@ -89,7 +89,7 @@ def schema() -> None:
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="Parameter file.")] = PARAMS) -> None:
     """Check params.yaml; one line for each mistake."""
-    from discern.params import load
+    from discern.params.load import load
 
     params = load(file)
     typer.echo(
@@ -152,6 +152,6 @@ def neighbours(
 
 
 def _params() -> "Params":
-    from discern.params import load
+    from discern.params.load import load
 
     return load(PARAMS)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from discern.params import Params
+from discern.params.pipeline import Params
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"

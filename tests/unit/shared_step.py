@@ -11,10 +11,10 @@ from discern.data.loading import Budget, ImageStore
 from discern.data.views import Augment
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
-from discern.params import load
+from discern.params.encoder import ResNet
+from discern.params.load import load
 from discern.params.synthesis import Decoder, PairTraining
-from discern.params.training import Encoder
-from discern.ssl import build_method
+from discern.ssl.base import build_method
 from discern.training.distributed import World
 from discern.training.feed import Feed
 from discern.training.objectives import ContrastiveObjective, Objective, PairObjective, SupervisedObjective
@@ -24,7 +24,7 @@ from discern.training.step import TrainingStep
 from tests.methods import METHODS
 
 CPU = torch.device("cpu")
-ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
+ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 IMAGES, SIZE, BATCH = 24, 16, 8
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from discern import __version__, cli
 from discern.models.encoder import build_encoder
 from discern.models.weights import save_encoder
-from discern.params.training import Encoder
+from discern.params.encoder import ResNet
 from discern.report.summary import Figure, Summary
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +39,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
 @pytest.fixture
 def encoder(project: Path) -> Path:
     folder = project / "models" / "encoders" / "discern" / "0"
-    params = Encoder(kind="resnet18", width=8, stem="small_images")
-    save_encoder(folder, build_encoder(params, seed=0), params, image_size=32)
+    params = ResNet(kind="resnet18", width=8, stem="small_images")
+    save_encoder(folder, build_encoder(params, seed=0), image_size=32)
     return folder
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from discern.models.convolution import LARGEST, SmallMapConv2d, use_products
 from discern.models.encoder import build_encoder
-from discern.params.training import Encoder
+from discern.params.encoder import ResNet
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -62,7 +62,7 @@ def test_an_encoder_learns_the_same_either_way(monkeypatch: pytest.MonkeyPatch) 
     x = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
     def gradients() -> list[Tensor]:
-        encoder = build_encoder(Encoder(kind="resnet18", width=16, stem="half"), 0)
+        encoder = build_encoder(ResNet(kind="resnet18", width=16, stem="half"), 0)
         with torch.autocast("cpu", torch.bfloat16):
             encoder(x).square().mean().backward()
         return [p.grad for p in encoder.parameters() if p.grad is not None]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.errors import InterruptedStageError, ModelError
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.params.training import Base
 from discern.training.checkpoint import Checkpoint
 from discern.training.distributed import World
@@ -252,7 +252,7 @@ def losing_gradient(step: int) -> Objective:
         return gradient * NAN if now[0] == step else None
 
     objective.register_forward_pre_hook(lambda module, args: now.__setitem__(0, args[0].step))
-    objective.encoder.conv1.weight.register_hook(spoil)  # type: ignore[no-untyped-call]
+    objective.encoder.get_parameter("conv1.weight").register_hook(spoil)  # type: ignore[no-untyped-call]
     return objective
 
 

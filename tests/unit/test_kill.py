@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from discern.params import load
+from discern.params.load import load
 from discern.training.checkpoint import Checkpoint
 from discern.training.objectives import Objective
 from tests.unit import test_training as training

@@ -4,16 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from discern.evaluation.localisation import energy_inside, grad_cam, grad_cams, heat_maps, localise
-from discern.models.encoder import ResNetEncoder, build_encoder
-from discern.params.training import Encoder
+from discern.models.encoder import ImageEncoder, build_encoder
+from discern.params.encoder import ResNet
 
 CPU = torch.device("cpu")
 SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def encoder() -> ResNetEncoder:
-    small = build_encoder(Encoder(kind="resnet18", width=8, stem="small_images"), seed=0)
+def encoder() -> ImageEncoder:
+    small = build_encoder(ResNet(kind="resnet18", width=8, stem="small_images"), seed=0)
     with torch.no_grad():  # statistics of real batches, so that the maps are not dominated by one channel
         small.train()(torch.randn(16, 3, SIZE, SIZE))
     small.eval()
@@ -31,7 +31,7 @@ def weight() -> np.ndarray:
 
 
 class WithProbe(nn.Module):
-    def __init__(self, encoder: ResNetEncoder, weight: Tensor) -> None:
+    def __init__(self, encoder: ImageEncoder, weight: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
         self.probe = nn.Linear(weight.shape[1], len(weight))
@@ -45,7 +45,7 @@ class WithProbe(nn.Module):
 
 @pytest.mark.slow
 def test_closed_form_agrees_with_pytorch_grad_cam(
-    encoder: ResNetEncoder, images: np.ndarray, weight: np.ndarray
+    encoder: ImageEncoder, images: np.ndarray, weight: np.ndarray
 ) -> None:
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -66,7 +66,7 @@ def test_closed_form_agrees_with_pytorch_grad_cam(
         assert np.corrcoef(cam.ravel(), reference.ravel())[0, 1] > 0.999
 
 
-def test_closed_form_equals_autograd(encoder: ResNetEncoder, weight: np.ndarray) -> None:
+def test_closed_form_equals_autograd(encoder: ImageEncoder, weight: np.ndarray) -> None:
     x = torch.randn(9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
     weights = torch.tensor(weight).float()
     feature_map = encoder.feature_map(x).detach().requires_grad_()
@@ -94,7 +94,7 @@ def test_negative_evidence_is_cut_off() -> None:
 
 
 def test_batches_do_not_change_the_maps_and_the_encoder_is_left_alone(
-    encoder: ResNetEncoder, images: np.ndarray, weight: np.ndarray
+    encoder: ImageEncoder, images: np.ndarray, weight: np.ndarray
 ) -> None:
     whole = np.concatenate(list(grad_cams(encoder, images, weight, CPU, 9, "fp32")))
     first = next(iter(grad_cams(encoder.train(), images, weight, CPU, 2, "fp32")))  # and abandoned
@@ -119,7 +119,7 @@ def test_energy_inside_by_hand() -> None:
 
 
 def test_localise_equals_a_loop_and_counts_what_it_excludes(
-    encoder: ResNetEncoder, images: np.ndarray, weight: np.ndarray
+    encoder: ImageEncoder, images: np.ndarray, weight: np.ndarray
 ) -> None:
     masks = np.random.default_rng(3).random((9, SIZE, SIZE)) < 0.2
     masks[:, :, : SIZE // 2] = False

@@ -10,15 +10,15 @@ from discern.errors import ModelError
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
 from discern.models.weights import load_decoder, load_encoder, save_decoder, save_encoder
+from discern.params.encoder import ResNet
 from discern.params.synthesis import Decoder
-from discern.params.training import Encoder
 
-SMALL = Encoder(kind="resnet18", width=8, stem="small_images")
+SMALL = ResNet(kind="resnet18", width=8, stem="small_images")
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50"])
 def test_full_width_is_torchvisions_network(kind: str) -> None:
-    ours = build_encoder(Encoder(kind=kind, width=64, stem="imagenet"), seed=0)
+    ours = build_encoder(ResNet(kind=kind, width=64, stem="imagenet"), seed=0)
     theirs = getattr(torchvision.models, kind)(weights=None)
     theirs.fc = torch.nn.Identity()
     theirs.load_state_dict(ours.state_dict())  # the same names and shapes
@@ -30,7 +30,7 @@ def test_full_width_is_torchvisions_network(kind: str) -> None:
 
 @pytest.mark.parametrize(("stem", "side"), [("imagenet", 2), ("half", 2), ("small_images", 8)])
 def test_stem_and_width(stem: str, side: int) -> None:
-    encoder = build_encoder(Encoder(kind="resnet18", width=16, stem=stem), seed=0)
+    encoder = build_encoder(ResNet(kind="resnet18", width=16, stem=stem), seed=0)
     x = torch.randn(2, 3, 64, 64)
     assert encoder.feature_map(x).shape == (2, 128, side, side)
     encoder.eval()
@@ -41,7 +41,7 @@ def test_seed_decides_the_weights_and_disturbs_nothing() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    a, b, c = (build_encoder(SMALL, seed).conv1.weight for seed in (0, 0, 1))
+    a, b, c = (build_encoder(SMALL, seed).get_parameter("conv1.weight") for seed in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert torch.equal(torch.rand(3), expected)

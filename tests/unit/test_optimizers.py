@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.params.training import Base, Optimizer
 from discern.training.objectives import Objective
 from discern.training.optimizers import Optimizers
@@ -24,7 +24,7 @@ class Plain(Objective):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decoder = None
+        self.encoder = nn.Identity()  # type: ignore[assignment]  # it has none
         self.weight = nn.Parameter(torch.tensor([[0.5, -1.0], [2.0, 0.25]], dtype=torch.float64))
         self.bias = nn.Parameter(torch.tensor([1.0, -0.5], dtype=torch.float64))
 
@@ -74,7 +74,7 @@ def moved(kind: str, decay: float, batch_size: int = 512) -> Plain:
     params = Optimizer.model_validate(
         {"kind": kind, "lr": 0.1, "momentum": MOMENTUM, "weight_decay": decay, "clip": 0, "warmup": 0}
     )
-    optimizers = Optimizers(objective, params, batch_size, decoder_lr=1.0)
+    optimizers = Optimizers(objective, params, batch_size)
     for step in range(3):
         objective.weight.grad = torch.tensor(WEIGHT[step], dtype=torch.float64).view(2, 2)
         objective.bias.grad = torch.tensor(BIAS[step], dtype=torch.float64)
@@ -110,7 +110,9 @@ def test_twice_the_batch_moves_twice_as_far() -> None:
 
 def test_the_schedule_moves_the_decoders_rate_too_but_not_the_batch(base: Base) -> None:
     for batch_size in (256, 512):
-        optimizers = Optimizers(contrastive(), base.optimizer, batch_size, decoder_lr=0.003)
+        objective = contrastive()
+        objective.adam_lr = 0.003
+        optimizers = Optimizers(objective, base.optimizer, batch_size)
         main, adam = optimizers.all
         for step, factor in ((0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5)):  # warm-up over 10 of 100 steps
             lr = optimizers.schedule(step, 100)
@@ -121,7 +123,7 @@ def test_the_schedule_moves_the_decoders_rate_too_but_not_the_batch(base: Base) 
 
 def test_a_momentum_encoder_is_left_to_its_momentum(base: Base) -> None:
     objective = momentum()
-    (main,) = Optimizers(objective, base.optimizer, 8, 0.1).all
+    (main,) = Optimizers(objective, base.optimizer, 8).all
     trained = {id(p) for group in main.param_groups for p in group["params"]}
     for name, parameter in objective.named_parameters():
         assert (id(parameter) in trained) is not name.startswith("method.key_"), name

@@ -15,8 +15,7 @@ from discern.data.manifest import ImageTar, byte_ranges
 from discern.data.packed import PackedSplit
 from discern.data.packing import PartMasks, fit, pack_images
 from discern.errors import DataError
-from discern.params import Params
-from discern.params.pipeline import Pack
+from discern.params.pipeline import Pack, Params
 from discern.stages.context import Context
 from discern.stages.pack import run
 from discern.tracking.record import Recorder

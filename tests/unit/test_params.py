@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from discern.errors import ParamsError
-from discern.params import json_schema, load, load_text
+from discern.params.load import json_schema, load, load_text
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

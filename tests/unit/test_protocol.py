@@ -14,15 +14,16 @@ from discern.evaluation.bootstrap import mean_interval
 from discern.evaluation.protocol import Evaluation, evaluate
 from discern.models.encoder import build_encoder
 from discern.models.weights import save_encoder
-from discern.params import Params, load
-from discern.params.training import Encoder
+from discern.params.encoder import ResNet
+from discern.params.load import load
+from discern.params.pipeline import Params
 from discern.stages.context import Context
 from discern.stages.evaluate import outcome_table, run
 from discern.workspace import Workspace
 
 SIZE = 16
 CLASSES = ["ant", "bee", "cat"]
-ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
+ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,7 @@ def prepared(workspace: Workspace) -> None:
         np.save(folder / "images.npy", data.images)
         data.index.to_parquet(folder / "index.parquet")
     (workspace.packed("train").parent / "classes.json").write_text(json.dumps(CLASSES))
-    save_encoder(workspace.encoder("continue", 3), build_encoder(ENCODER, seed=0), ENCODER, SIZE)
+    save_encoder(workspace.encoder("continue", 3), build_encoder(ENCODER, seed=0), SIZE)
 
 
 def test_the_stage_writes_the_same_bytes_every_time(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from discern.params import load
+from discern.params.load import load
 from discern.report import gallery
 from discern.report.curves import scores, training
 from discern.report.reproduction import duration, reproduction

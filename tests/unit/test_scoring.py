@@ -5,10 +5,11 @@ import pytest
 import torch
 from pytorch_grad_cam import GradCAM
 
+from discern.arms.simclr import SimCLR
 from discern.models.encoder import build_encoder
+from discern.params.encoder import ResNet
 from discern.params.synthesis import ScoreFeatures
-from discern.params.training import Encoder, SimCLR
-from discern.ssl import ContrastiveMethod, build_method
+from discern.ssl.base import JointEmbedding, build_method
 from discern.synthesis.agreement import between_share
 from discern.synthesis.basis import fit_basis, load_basis, save_basis
 from discern.synthesis.overlays import ContrastiveTarget
@@ -20,8 +21,8 @@ PARAMS = ScoreFeatures(
 
 
 @pytest.fixture
-def method() -> ContrastiveMethod:
-    encoder = build_encoder(Encoder(kind="resnet18", width=8, stem="small_images"), seed=0)
+def method() -> JointEmbedding:
+    encoder = build_encoder(ResNet(kind="resnet18", width=8, stem="small_images"), seed=0)
     params = SimCLR(kind="simclr", temperature=0.5, hidden=32, dim=16)
     return build_method(params, encoder, images=8, seed=0).eval()
 
@@ -34,7 +35,7 @@ def views() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_gradient_of_pooled_features_is_that_of_the_whole_graph(
-    method: ContrastiveMethod, views: tuple[torch.Tensor, torch.Tensor]
+    method: JointEmbedding, views: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     y, gradient = loss_gradients(method, *views)
     feature_map = method.encoder.feature_map(views[0])
@@ -50,7 +51,7 @@ def test_gradient_of_pooled_features_is_that_of_the_whole_graph(
 
 
 def test_closed_form_is_pytorch_grad_cams_weights(
-    method: ContrastiveMethod, views: tuple[torch.Tensor, torch.Tensor]
+    method: JointEmbedding, views: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     seen: dict[str, np.ndarray] = {}
 

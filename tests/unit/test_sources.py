@@ -16,8 +16,8 @@ from PIL import Image
 from discern.data import sources
 from discern.data.sources.layout import Listed, arrange, printable, wrapping_folder
 from discern.errors import ArchiveError, DataError, DownloadError
-from discern.params import Params
 from discern.params.dataset import Archive, Folder
+from discern.params.pipeline import Params
 from discern.stages.context import Context
 from discern.stages.download import run
 from discern.tracking.record import Recorder

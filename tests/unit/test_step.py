@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discern.models.encoder import ResNetEncoder, build_encoder
-from discern.params import Params
+from discern.models.encoder import ImageEncoder, build_encoder
+from discern.params.pipeline import Params
 from discern.params.training import Base
 from discern.settings import settings
 from discern.training.distributed import World
@@ -241,7 +241,7 @@ def test_the_compilers_trial_takes_no_more_images_than_a_step(
     count: int, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch is computed in parts because it does not fit into memory at once."""
-    monkeypatch.setattr(ResNetEncoder, "compile", lambda self, **options: None)
+    monkeypatch.setattr(ImageEncoder, "compile", lambda self, **options: None)
     monkeypatch.setenv("DISCERN_COMPILE", "default")
     settings.cache_clear()
     try:

@@ -9,7 +9,8 @@ import pytest
 
 from discern.errors import DataError
 from discern.evaluation.bootstrap import mean_interval, paired_difference
-from discern.params import Params, load
+from discern.params.load import load
+from discern.params.pipeline import Params
 from discern.report.aggregate import summarise
 from discern.report.summary import LABELLED, Summary, read_summary
 from discern.report.table import explanation, headline, markdown, number, terminal

@@ -10,15 +10,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from discern.arms.moco import MoCo
+from discern.arms.simclr import SimCLR
 from discern.data.loading import Budget, ImageStore
 from discern.data.views import Augment
 from discern.errors import InterruptedStageError, ModelError
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
-from discern.params import Params
+from discern.params.encoder import ResNet
+from discern.params.pipeline import Params
 from discern.params.synthesis import Decoder, PairTraining, Swap
-from discern.params.training import Base, Encoder, MoCo, SimCLR
-from discern.ssl import build_method
+from discern.params.training import Base
+from discern.ssl.base import build_method
 from discern.synthesis.basis import fit_basis
 from discern.synthesis.pairs import Synthesizer
 from discern.training.checkpoint import Checkpoint
@@ -39,7 +42,7 @@ from discern.training.schedule import cosine_with_warmup, linear_rise, plan
 from tests.methods import METHODS
 
 CPU = torch.device("cpu")
-ENCODER = Encoder(kind="resnet18", width=8, stem="small_images")
+ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 SIMCLR = SimCLR(kind="simclr", temperature=0.2, hidden=16, dim=8)
 MOCO = MoCo(kind="moco", temperature=0.2, hidden=16, dim=8, queue=16, momentum=0.9, allow_long_queue=False)
 PAIRS = PairTraining(
@@ -132,7 +135,7 @@ def run(
         world=World(CPU),
         checkpoint=checkpoint or Checkpoint(folder),
         on_row=lambda row, step: None,
-        monitor=lambda encoder: float(encoder.conv1.weight.detach().sum()),
+        monitor=lambda encoder: float(encoder.get_parameter("conv1.weight").detach().sum()),
         stop=lambda: next(asked) == stop_after,
     )
     return train(objective, settings)
@@ -187,7 +190,7 @@ def test_rows_say_where_the_run_stands(base: Base, images: NDArray[np.uint8], tm
 def test_a_loss_that_is_lost_stops_the_run(base: Base, images: NDArray[np.uint8], tmp_path: Path) -> None:
     objective = contrastive()
     with torch.no_grad():
-        objective.encoder.conv1.weight.fill_(float("nan"))
+        objective.encoder.get_parameter("conv1.weight").fill_(float("nan"))
     with pytest.raises(ModelError, match=r"NaN\) at step 1, epoch 1; that batch is rows"):
         run(objective, base, images, tmp_path)
 
@@ -288,13 +291,14 @@ def test_offline_pairs_take_every_copy_in_turn_and_the_right_image() -> None:
 
 def test_decoder_learns_by_its_own_optimiser_and_decay_spares_biases(base: Base) -> None:
     objective = contrastive()
-    main, adam = Optimizers(objective, base.optimizer, batch_size=64, decoder_lr=0.003).all
+    objective.adam_lr = 0.003
+    main, adam = Optimizers(objective, base.optimizer, batch_size=64).all
     assert main.param_groups[0]["lr"] == pytest.approx(base.optimizer.lr / 4)
     assert adam.param_groups[0]["lr"] == 0.003
     sizes = [sum(p.numel() for g in o.param_groups for p in g["params"]) for o in (main, adam)]
     assert sum(sizes) == sum(p.numel() for p in objective.parameters())
-    assert objective.decoder is not None
-    assert sizes[1] == sum(p.numel() for p in objective.decoder.parameters())
+    assert objective.adam is not None
+    assert sizes[1] == sum(p.numel() for p in objective.adam.parameters())
     assert {p.ndim for p in main.param_groups[1]["params"]} == {1}
     assert main.param_groups[1]["weight_decay"] == 0
 

@@ -14,8 +14,7 @@ from PIL import Image
 from discern.data.rules import rules, tables
 from discern.data.validation import Finding, check
 from discern.errors import DataError
-from discern.params import Params
-from discern.params.pipeline import Validate
+from discern.params.pipeline import Params, Validate
 from discern.stages.context import Context
 from discern.stages.validate import run
 from discern.tracking.record import Recorder

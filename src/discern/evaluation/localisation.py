@@ -18,7 +18,7 @@ from torch import Tensor
 from discern.evaluation.features import FloatArray, Precision, inference, inputs
 
 if TYPE_CHECKING:
-    from discern.models.encoder import ResNetEncoder
+    from discern.models.encoder import ImageEncoder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def grad_cam(feature_map: Tensor, weight: Tensor, size: int) -> Tensor:
 
 
 def grad_cams(
-    encoder: "ResNetEncoder",
+    encoder: "ImageEncoder",
     images: npt.NDArray[np.uint8],
     weight: FloatArray,
     device: torch.device,
@@ -72,7 +72,7 @@ def grad_cams(
 
 
 def localise(
-    encoder: "ResNetEncoder",
+    encoder: "ImageEncoder",
     images: npt.NDArray[np.uint8],
     parts: npt.NDArray[np.bool_],
     weight: FloatArray,

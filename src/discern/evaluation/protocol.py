@@ -24,7 +24,7 @@ from discern.params.training import Base
 
 if TYPE_CHECKING:
     from discern.data.packed import PackedSplit
-    from discern.models.encoder import ResNetEncoder
+    from discern.models.encoder import ImageEncoder
 
 VIEWS_SEED = 0  # every arm and seed sees the same two augmented views of a test image
 NEIGHBOURS = 12
@@ -75,7 +75,7 @@ class Evaluation:
 
 
 def evaluate(
-    encoder: "ResNetEncoder",
+    encoder: "ImageEncoder",
     train: "PackedSplit",
     val: "PackedSplit",
     test: "PackedSplit",
@@ -206,7 +206,7 @@ def _classification(
 
 
 def _localisation(
-    encoder: "ResNetEncoder",
+    encoder: "ImageEncoder",
     test: "PackedSplit",
     weight: npt.NDArray[np.float64],
     bootstrap: Bootstrap,

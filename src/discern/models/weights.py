@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -12,15 +12,17 @@ from torch import nn
 from discern.data.views import MEAN, STD
 from discern.errors import ModelError
 from discern.models.decoder import ImageDecoder, build_decoder
-from discern.models.encoder import ResNetEncoder, build_encoder
+from discern.models.encoder import ImageEncoder, build_encoder
+from discern.params.encoder import Architecture
 from discern.params.synthesis import Decoder
-from discern.params.training import Encoder
+
+ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 
 
-def save_encoder(folder: Path, encoder: ResNetEncoder, params: Encoder, image_size: int) -> None:
+def save_encoder(folder: Path, encoder: ImageEncoder, image_size: int) -> None:
     """Write encoder.safetensors and encoder.json, all that is needed to use the encoder elsewhere."""
     architecture = {
-        "encoder": params.model_dump(),
+        "encoder": encoder.params.model_dump(),
         "dim": encoder.dim,
         "image_size": image_size,
         "normalisation": {"mean": MEAN, "std": STD},
@@ -28,7 +30,7 @@ def save_encoder(folder: Path, encoder: ResNetEncoder, params: Encoder, image_si
     save_module(folder, "encoder", encoder, architecture)
 
 
-def load_encoder(folder: Path) -> ResNetEncoder:
+def load_encoder(folder: Path) -> ImageEncoder:
     """The encoder of a folder that `save_encoder` wrote, in eval mode on the CPU.
 
     Raises:
@@ -36,7 +38,7 @@ def load_encoder(folder: Path) -> ResNetEncoder:
     """
     architecture = read_architecture(folder, "encoder")
     try:
-        encoder = build_encoder(Encoder.model_validate(architecture["encoder"]), seed=0)
+        encoder = build_encoder(ARCHITECTURE.validate_python(architecture["encoder"]), seed=0)
     except (KeyError, ValidationError) as error:
         raise ModelError(f"{folder / 'encoder.json'}: not an encoder's description: {error}") from error
     load_module(folder, "encoder", encoder)

@@ -1,22 +1,16 @@
 """What every arm shares (`base`): encoder, views, and optimiser."""
 
-from typing import Annotated, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from discern.arms import Role, registered
+from discern.params.encoder import Encoder
 from discern.params.model import ParamModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Encoder(ParamModel):
-    """The network up to global average pooling."""
-
-    kind: Literal["resnet18", "resnet50"]
-    width: int = Field(ge=8, le=256, description="channels of the first stage; 64 is torchvision's")
-    stem: Literal["imagenet", "small_images", "half"] = Field(
-        description="imagenet: 7x7/2 and pooling; small_images: 3x3/1; half: 3x3/2 and pooling"
-    )
 
 
 class Views(ParamModel):
@@ -61,39 +55,15 @@ class Base(ParamModel):
     optimizer: Optimizer
 
 
-class SimCLR(ParamModel):
-    """NT-Xent between two views (Chen et al. 2020)."""
-
-    kind: Literal["simclr"]
-    temperature: float = Field(gt=0)
-    hidden: int = Field(ge=8, description="width of the projector's hidden layer")
-    dim: int = Field(ge=8, description="width of the embedding the loss sees")
+def _any_of(*roles: Role) -> Any:
+    """The discriminated union of what is registered with these roles, so that a new arm needs no line here."""
+    models = dict.fromkeys(arm.params for arm in registered(*roles).values())
+    return Annotated[reduce(or_, models), Field(discriminator="kind")]
 
 
-class MoCo(ParamModel):
-    """InfoNCE against a queue of momentum-encoded keys (MoCo v2, Chen et al. 2020)."""
-
-    kind: Literal["moco"]
-    temperature: float = Field(gt=0)
-    hidden: int = Field(ge=8, description="width of the projector's hidden layer")
-    dim: int = Field(ge=8, description="width of the embedding the loss sees")
-    queue: int = Field(ge=8, description="keys kept; at most the number of training images")
-    momentum: float = Field(ge=0, lt=1, description="of the key encoder, per step")
-    allow_long_queue: bool = Field(description="true: accept a queue longer than the training set")
-
-
-class Supervised(ParamModel):
-    """Cross-entropy on the labels: the reference that sees them."""
-
-    kind: Literal["supervised"]
-    label_smoothing: Fraction
-
-
-class RandomInit(ParamModel):
-    """An untrained encoder: the floor."""
-
-    kind: Literal["random_init"]
-
-
-ContrastiveLoss = Annotated[SimCLR | MoCo, Field(discriminator="kind")]
-Baseline = Annotated[SimCLR | MoCo | Supervised | RandomInit, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    ContrastiveLoss = Any
+    Baseline = Any
+else:
+    ContrastiveLoss = _any_of("loss")
+    Baseline = _any_of()

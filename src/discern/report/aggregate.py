@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from discern.errors import DataError
 from discern.evaluation.bootstrap import Interval, mean_interval, paired_difference
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict
 from discern.workspace import Workspace
 

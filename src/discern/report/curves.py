@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.report import figures
 from discern.report.figures import Curve
 from discern.workspace import Workspace

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from discern import __version__
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.report import curves, pictures, results
 from discern.report.reproduction import duration, reproduction
 from discern.report.summary import Summary

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.report import gallery
 from discern.report.gallery import SHOWN, Picture, data_uri
 from discern.report.table import OURS

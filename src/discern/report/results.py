@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from discern.params import Params
+from discern.arms import registered
+from discern.params.pipeline import Params
 from discern.params.synthesis import Continue
-from discern.params.training import MoCo, RandomInit, SimCLR, Supervised
 from discern.report.summary import BALANCED, LABEL_FREE, LABELLED, Figure, Measure, Summary
 from discern.report.table import OURS, SYMBOLS, number, span
 
@@ -197,7 +197,7 @@ def _role(name: str, params: Params) -> str:
         return "ours"
     if name == params.report.control:
         return "control"
-    if name in params.arms.baselines and isinstance(params.train_baseline[name], RandomInit):
+    if name in params.arms.baselines and registered()[params.train_baseline[name].kind].role == "untrained":
         return "floor"
     return "control" if name in params.arms.controls else "baseline"
 
@@ -218,12 +218,5 @@ def _about(name: str, params: Params) -> str:
         if control.dims == "random":
             return "like discern, but as many features are perturbed at random"
         return "like discern, but the features that do discriminate are perturbed: this must hurt"
-    match params.train_baseline[name]:
-        case SimCLR():
-            return f"SimCLR {whole}"
-        case MoCo():
-            return f"MoCo v2 {whole}"
-        case Supervised():
-            return f"cross-entropy on the labels, {whole}: the reference that sees them"
-        case _:
-            return "an encoder that was never trained: the floor"
+    arm = registered()[params.train_baseline[name].kind]
+    return arm.about if arm.role == "untrained" else f"{arm.about}; {whole}"

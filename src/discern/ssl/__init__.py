@@ -1,6 +1,1 @@
-"""Self-supervised methods: one file each, found by the `kind` of their parameters."""
-
-from discern.ssl import moco, simclr  # imported for their registration
-from discern.ssl.base import Contrast, ContrastiveMethod, build_method, methods, register
-
-__all__ = ["Contrast", "ContrastiveMethod", "build_method", "methods", "moco", "register", "simclr"]
+"""Losses between views, and what tasks they make of images: the networks' side of `discern.arms`."""

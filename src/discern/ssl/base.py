@@ -1,15 +1,14 @@
-"""What every contrastive method offers, and the registry that finds it by its parameters' kind."""
+"""What every loss between two views offers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from discern.arms import Setup, build
 from discern.errors import DataError
-from discern.models.encoder import ResNetEncoder
-from discern.params.training import ContrastiveLoss
+from discern.models.encoder import ImageEncoder
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Contrast:
     embedding: Tensor
 
 
-class ContrastiveMethod(nn.Module):
+class JointEmbedding(nn.Module):
     """An encoder, its heads and a loss between two sides.
 
     A side is compared with its *target*: another view's features (SimCLR) or a momentum encoder's keys (MoCo).
@@ -41,7 +40,7 @@ class ContrastiveMethod(nn.Module):
 
     passes = 2
 
-    def __init__(self, encoder: ResNetEncoder) -> None:
+    def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -66,27 +65,8 @@ class ContrastiveMethod(nn.Module):
         """Called once after every optimiser step."""
 
 
-Builder = Callable[[Any, ResNetEncoder, int, int], ContrastiveMethod]
-_BUILDERS: dict[str, Builder] = {}
-
-
-def register(kind: str) -> Callable[[Builder], Builder]:
-    """Make a builder `(params, encoder, images, seed) -> method` known under its parameters' kind."""
-
-    def add(builder: Builder) -> Builder:
-        _BUILDERS[kind] = builder
-        return builder
-
-    return add
-
-
-def methods() -> dict[str, Builder]:
-    """Every registered method by kind."""
-    return dict(_BUILDERS)
-
-
-def build_method(params: ContrastiveLoss, encoder: ResNetEncoder, images: int, seed: int) -> ContrastiveMethod:
-    """The method that `params` describes, around `encoder`.
+def build_method(params: Any, encoder: ImageEncoder, images: int, seed: int) -> JointEmbedding:
+    """The two-view loss that `params` describes, around `encoder`.
 
     Args:
         params: its kind chooses the method.
@@ -99,6 +79,6 @@ def build_method(params: ContrastiveLoss, encoder: ResNetEncoder, images: int, s
     """
     if images < 2:
         raise DataError(f"a contrastive loss needs at least 2 training images, found {images}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _BUILDERS[params.kind](params, encoder, images, seed)
+    method = build(params, Setup(encoder, images, seed))
+    assert isinstance(method, JointEmbedding), "the parameters admit only the role `loss`"
+    return method

@@ -9,15 +9,15 @@ from lightly.models.modules import MoCoProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
-from discern.errors import ParamsError
+from discern.arms.lcr import LCR
+from discern.arms.moco import MoCo
 from discern.models.collectives import gather
-from discern.models.encoder import ResNetEncoder
+from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.params.training import MoCo
-from discern.ssl.base import Contrast, ContrastiveMethod, register
+from discern.ssl.base import Contrast, JointEmbedding
 
 
-class MoCoMethod(ContrastiveMethod):
+class MoCoMethod(JointEmbedding):
     """Queries of the first view against keys of the second and a queue of earlier keys.
 
     Args:
@@ -28,7 +28,7 @@ class MoCoMethod(ContrastiveMethod):
     queue: Tensor
     queue_start: Tensor
 
-    def __init__(self, params: MoCo, encoder: ResNetEncoder) -> None:
+    def __init__(self, params: MoCo | LCR, encoder: ImageEncoder) -> None:
         super().__init__(encoder)
         self.params = params
         self.projector = MoCoProjectionHead(encoder.dim, params.hidden, params.dim)
@@ -51,7 +51,10 @@ class MoCoMethod(ContrastiveMethod):
 
     def forward(self, x1: Tensor, x2: Tensor) -> Contrast:
         """InfoNCE of the first view (N, 3, H, W) against the second."""
-        y = self.encoder(x1)  # (N, D)
+        return self.against(self.encoder(x1), x2)
+
+    def against(self, y: Tensor, x2: Tensor) -> Contrast:
+        """InfoNCE of the first view's features y (N, D) against the second view x2 (N, 3, H, W)."""
         query = _project(self.projector, y)
         keys = self.target(x2)
         if self.training:
@@ -94,18 +97,3 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 def _project(projector: nn.Module, y: Tensor) -> Tensor:
     with torch.autocast(y.device.type, enabled=False):
         return F.normalize(projector(full(y)))
-
-
-@register("moco")
-def build(params: MoCo, encoder: ResNetEncoder, images: int, seed: int) -> MoCoMethod:  # noqa: ARG001  # registry's signature
-    """MoCo v2 around an encoder.
-
-    Raises:
-        ParamsError: the queue is longer than the training set, so that an image would be its own negative.
-    """
-    if params.queue > images and not params.allow_long_queue:
-        raise ParamsError(
-            f"params.yaml: queue = {params.queue} is longer than the training set ({images} images): every image"
-            " would be its own negative; shorten it, or set allow_long_queue: true"
-        )
-    return MoCoMethod(params, encoder)

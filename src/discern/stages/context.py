@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from discern.params import Params
+from discern.params.pipeline import Params
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace
 

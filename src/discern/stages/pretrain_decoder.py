@@ -13,7 +13,7 @@ from discern.evaluation.features import extract
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.encoder import build_encoder
 from discern.models.weights import save_decoder, save_encoder
-from discern.ssl import build_method
+from discern.ssl.base import build_method
 from discern.stages.context import Context
 from discern.stages.runner import execute
 from discern.stages.training import Inputs, fit, load_inputs, save_head
@@ -32,15 +32,17 @@ def run(ctx: Context) -> None:
     encoder = build_encoder(base.encoder, ctx.seed)
     decoder = build_decoder(params.decoder, encoder.dim, ctx.seed)
     method = build_method(params.loss, encoder, len(inputs.train.images), ctx.seed)
-    objective = ContrastiveObjective(method, decoder, params.reconstruction_weight, params.detach)
-    checkpoint = fit(ctx, "base", objective, params.passes, inputs, params.decoder_lr)
+    objective = ContrastiveObjective(
+        method, decoder, params.reconstruction_weight, params.detach, params.decoder_lr
+    )
+    checkpoint = fit(ctx, "base", objective, params.passes, inputs)
 
     originals, decoded = reconstruct(ctx, encoder, decoder, inputs)
     figures = {"psnr": psnr(originals, decoded), "ssim": ssim(originals, decoded)}
     count = min(len(originals), 16)
     folder = ctx.workspace.base(ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, encoder, base.encoder, inputs.size)
+        save_encoder(out, encoder, inputs.size)
         save_decoder(out, decoder, params.decoder, encoder.dim)
         save_head(out, method)
         shown = np.stack([to_uint8(originals[:count]).numpy(), to_uint8(decoded[:count]).numpy()])

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from discern.errors import DiscernError, InterruptedStageError, StorageError
 from discern.machine import shared_environment
-from discern.params import load
+from discern.params.load import load
 from discern.settings import settings, silence_telemetry
 from discern.stages import signals
 from discern.stages.context import Context

@@ -13,7 +13,7 @@ from discern.data.packed import PackedSplit
 from discern.data.views import Augment
 from discern.evaluation.features import extract
 from discern.models.weights import load_encoder
-from discern.ssl import ContrastiveMethod
+from discern.ssl.base import JointEmbedding
 from discern.stages.context import Context
 from discern.stages.runner import execute
 from discern.stages.training import restore_method
@@ -65,7 +65,7 @@ def run(ctx: Context) -> None:
 
 
 def grad_cam(
-    ctx: Context, method: ContrastiveMethod, split: PackedSplit, basis: Basis
+    ctx: Context, method: JointEmbedding, split: PackedSplit, basis: Basis
 ) -> tuple[Tensor, NDArray[np.float32]]:
     """Importances (N, D) from two random views of every image, and heat maps (n, S, S) of the first few."""
     base, size, count = ctx.params.base, int(split.images.shape[1]), len(split.images)

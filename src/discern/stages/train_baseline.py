@@ -1,20 +1,20 @@
 """Stage train_baseline: arms from scratch, with the budget of the base and what follows it together."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from discern.data.packed import PackedSplit
+from discern.arms import Setup, build, registered
 from discern.errors import DataError
-from discern.models.encoder import ResNetEncoder, build_encoder
+from discern.models.encoder import ImageEncoder, build_encoder
 from discern.models.weights import save_encoder
-from discern.params.training import RandomInit, Supervised
-from discern.ssl import build_method
+from discern.ssl.base import JointEmbedding
 from discern.stages.context import Context
 from discern.stages.runner import execute
 from discern.stages.training import Inputs, fit, load_inputs, write_curve
-from discern.training.objectives import ContrastiveObjective, Objective, SupervisedObjective
+from discern.training.objectives import ContrastiveObjective
 from discern.workspace import atomic_dir
 
 
@@ -23,22 +23,25 @@ def run(ctx: Context) -> None:
     arm, base = str(ctx.arm), ctx.params.base
     params = ctx.params.train_baseline[arm]
     inputs = load_inputs(ctx, [], [base, params])
+    if registered()[params.kind].role == "supervised":
+        inputs = only_labelled(inputs, arm)
+    train = inputs.train
+    labels = torch.from_numpy(np.array(train.labels))
     encoder = build_encoder(base.encoder, ctx.seed)
+    built = build(params, Setup(encoder, len(train.images), ctx.seed, inputs.size, labels, len(train.classes)))
+
     checkpoint = None
-    if isinstance(params, RandomInit):
+    if isinstance(built, ImageEncoder):
+        encoder = built
         write_curve(ctx.workspace.curve(arm, ctx.seed), [])
     else:
-        if isinstance(params, Supervised):
-            inputs = only_labelled(inputs, arm)
-            objective: Objective = supervised(encoder, inputs, params, ctx.seed)
-        else:
-            objective = ContrastiveObjective(build_method(params, encoder, len(inputs.train.images), ctx.seed))
-        checkpoint = fit(
-            ctx, arm, objective, ctx.params.pretrain_decoder.passes + ctx.params.train_encoder.passes, inputs
-        )
+        objective = ContrastiveObjective(built) if isinstance(built, JointEmbedding) else built
+        encoder = objective.encoder
+        budget = ctx.params.pretrain_decoder.passes + ctx.params.train_encoder.passes
+        checkpoint = fit(ctx, arm, objective, budget, inputs)
     folder = ctx.workspace.encoder(arm, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, encoder, base.encoder, inputs.size)
+        save_encoder(out, encoder, inputs.size)
     ctx.record.artifact(folder, "encoder")
     if checkpoint is not None:
         checkpoint.discard()
@@ -60,23 +63,14 @@ def only_labelled(inputs: Inputs, arm: str) -> Inputs:
     if known.all():
         return inputs
     rows = np.flatnonzero(known)
-    labelled = PackedSplit(
+    labelled = replace(
+        train,
         images=train.images[rows],
         index=train.index.iloc[rows].reset_index(drop=True),
         labels=train.labels[rows],
-        classes=train.classes,
         parts=None,
-        digest=train.digest,
     )
-    return Inputs(labelled, inputs.val, inputs.files, inputs.params)
-
-
-def supervised(encoder: ResNetEncoder, inputs: Inputs, params: Supervised, seed: int) -> SupervisedObjective:
-    """Cross-entropy around the encoder, its linear head initialised by the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        labels = torch.from_numpy(np.asarray(inputs.train.labels))
-        return SupervisedObjective(encoder, labels, len(inputs.train.classes), params.label_smoothing)
+    return replace(inputs, train=labelled)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def train_with_pairs(
         source = OfflinePairs(store, copies, originals, ctx.seed)
     folder = ctx.workspace.base(ctx.seed)
     method = restore_method(ctx.params, folder, load_encoder(folder), len(inputs.train.images))
-    objective = PairObjective(method, synthesizer.decoder, source, params, inputs.size)
+    decoder_lr = ctx.params.pretrain_decoder.decoder_lr
+    objective = PairObjective(method, synthesizer.decoder, source, params, inputs.size, decoder_lr)
     train_and_save(ctx, arm, objective, inputs, memory)
 
 
@@ -81,11 +82,10 @@ def train_and_save(
     ctx: Context, arm: str, objective: Objective, inputs: Inputs, memory: Budget | None = None
 ) -> None:
     """Spend the budget of an arm that goes on from the base, and write its encoder."""
-    budget, decoder_lr = ctx.params.train_encoder.passes, ctx.params.pretrain_decoder.decoder_lr
-    checkpoint = fit(ctx, arm, objective, budget, inputs, decoder_lr, memory)
+    checkpoint = fit(ctx, arm, objective, ctx.params.train_encoder.passes, inputs, memory)
     folder = ctx.workspace.encoder(arm, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, objective.encoder, ctx.params.base.encoder, inputs.size)
+        save_encoder(out, objective.encoder, inputs.size)
     ctx.record.artifact(folder, "encoder")
     checkpoint.discard()
 

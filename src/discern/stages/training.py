@@ -16,12 +16,12 @@ from discern.data.packed import PackedSplit
 from discern.errors import DataError
 from discern.evaluation.features import Precision, extract
 from discern.evaluation.knn import vote
-from discern.models.encoder import ResNetEncoder
+from discern.models.encoder import ImageEncoder
 from discern.models.weights import load_module, save_module
-from discern.params import Params
 from discern.params.model import ParamModel
+from discern.params.pipeline import Params
 from discern.settings import settings
-from discern.ssl import ContrastiveMethod, build_method
+from discern.ssl.base import JointEmbedding, build_method
 from discern.stages import signals
 from discern.stages.context import Context
 from discern.training.checkpoint import Checkpoint
@@ -91,7 +91,6 @@ def fit(
     objective: Objective,
     budget: int,
     inputs: Inputs,
-    decoder_lr: float = 1e-4,
     memory: Budget | None = None,
 ) -> Checkpoint:
     """Train within a budget of encoder passes per image; write the curve and record it.
@@ -102,7 +101,6 @@ def fit(
         objective: trained in place.
         budget: encoder passes per training image.
         inputs: what decides the result.
-        decoder_lr: Adam's rate for the objective's decoder.
         memory: of the device, as far as images may still fill it; default all that the settings allow.
 
     Returns:
@@ -132,7 +130,6 @@ def fit(
         on_row=on_row,
         monitor=knn_monitor(inputs, base.precision, world.device),
         stop=signals.stop_requested,
-        decoder_lr=decoder_lr,
     )
     with signals.deferred():
         rows = train(objective, run)
@@ -144,7 +141,7 @@ def fit(
 
 def knn_monitor(
     inputs: Inputs, precision: Precision, device: torch.device
-) -> Callable[[ResNetEncoder], float | None]:
+) -> Callable[[ImageEncoder], float | None]:
     """KNN accuracy on val, to watch training by; None where labels are missing.
 
     No choice is made by it: the last weights are kept, whatever the curve says. Of a large data set it takes
@@ -153,7 +150,7 @@ def knn_monitor(
     train, val = (_thinned(split) for split in (inputs.train, inputs.val))
     labelled, watched = train.labels >= 0, val.labels >= 0
 
-    def monitor(encoder: ResNetEncoder) -> float | None:
+    def monitor(encoder: ImageEncoder) -> float | None:
         if not labelled.any() or not watched.any():
             return None
         gallery, queries = (extract(encoder, split.images, device, 256, precision) for split in (train, val))
@@ -179,7 +176,7 @@ def write_curve(path: Path, rows: list[Row]) -> None:
             writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in cells.items()})
 
 
-def save_head(folder: Path, method: ContrastiveMethod) -> None:
+def save_head(folder: Path, method: JointEmbedding) -> None:
     """Everything of a method but the encoder (projector, queue, key encoder) as ssl.safetensors."""
     encoder, method.encoder = method.encoder, torch.nn.Identity()  # type: ignore[assignment]  # put back below
     try:
@@ -188,7 +185,7 @@ def save_head(folder: Path, method: ContrastiveMethod) -> None:
         method.encoder = encoder
 
 
-def restore_method(params: Params, folder: Path, encoder: ResNetEncoder, images: int) -> ContrastiveMethod:
+def restore_method(params: Params, folder: Path, encoder: ImageEncoder, images: int) -> JointEmbedding:
     """The base's method around its encoder, as `save_head` left it."""
     method = build_method(params.pretrain_decoder.loss, encoder, images, seed=0)
     method.encoder = torch.nn.Identity()  # type: ignore[assignment]  # its weights have a file of their own

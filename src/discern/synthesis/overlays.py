@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from torch import Tensor
 
-from discern.ssl.base import ContrastiveMethod
+from discern.ssl.base import JointEmbedding
 
 
 class ContrastiveTarget:
@@ -19,7 +19,7 @@ class ContrastiveTarget:
         target: of all second views.
     """
 
-    def __init__(self, method: ContrastiveMethod, row: int, y: Tensor, target: Tensor) -> None:
+    def __init__(self, method: JointEmbedding, row: int, y: Tensor, target: Tensor) -> None:
         self.method, self.row, self.y, self.target = method, row, y, target
 
     def __call__(self, own: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class ContrastiveTarget:
         return -self.method.contrast(y, self.target)
 
 
-def loss_heat_maps(method: ContrastiveMethod, x1: Tensor, x2: Tensor, count: int) -> NDArray[np.float32]:
+def loss_heat_maps(method: JointEmbedding, x1: Tensor, x2: Tensor, count: int) -> NDArray[np.float32]:
     """Grad-CAM maps (count, S, S) in [0, 1] of the first `count` first views under L_C.
 
     Args:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from discern.params.synthesis import ScoreFeatures
-from discern.ssl.base import ContrastiveMethod
+from discern.ssl.base import JointEmbedding
 from discern.synthesis.basis import Basis
 
 
-def loss_gradients(method: ContrastiveMethod, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
+def loss_gradients(method: JointEmbedding, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
     """Features y (N, D) of the first view and dL_C/dy (N, D) of the whole batch's loss.
 
     The loss is that of the batch, not of one row: through the other rows' denominators the two differ

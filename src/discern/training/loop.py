@@ -10,7 +10,7 @@ import torch
 
 from discern.data.loading import ImageStore, ReadAhead
 from discern.errors import InterruptedStageError
-from discern.models.encoder import ResNetEncoder
+from discern.models.encoder import ImageEncoder
 from discern.params.training import Base
 from discern.training.checkpoint import Checkpoint, State
 from discern.training.distributed import World
@@ -44,7 +44,6 @@ class Run:
         on_row: called with every logged row and its step, in the first process.
         monitor: a figure of the encoder to watch, e.g. kNN on val; may return None.
         stop: asked after every step; True saves a checkpoint and ends the run.
-        decoder_lr: Adam's rate for the objective's decoder.
     """
 
     name: str
@@ -56,9 +55,8 @@ class Run:
     world: World
     checkpoint: Checkpoint
     on_row: Callable[[Row, int], None]
-    monitor: Callable[[ResNetEncoder], float | None]
+    monitor: Callable[[ImageEncoder], float | None]
     stop: Callable[[], bool]
-    decoder_lr: float = 1e-4
 
 
 def train(objective: Objective, run: Run) -> list[Row]:
@@ -74,7 +72,7 @@ def train(objective: Objective, run: Run) -> list[Row]:
     """
     plan, world, first = run.plan, run.world, run.world.rank == 0
     feed = Feed(run.images, plan, run.seed, objective.fetch, world.rank, world.size, run.base.accumulate)
-    step_once = TrainingStep(objective, run.base, run.size, run.seed, plan.batch_size, world, run.decoder_lr)
+    step_once = TrainingStep(objective, run.base, run.size, run.seed, plan.batch_size, world)
     chance = objective.chance(plan.batch_size // run.base.accumulate)
     rows, window, start = _restore(objective, step_once, run)
     log_every = max(1, plan.steps // LOGGED_POINTS)

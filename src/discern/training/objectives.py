@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from discern.data.views import Augment, normalise
 from discern.models.decoder import ImageDecoder
-from discern.models.encoder import ResNetEncoder
+from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
 from discern.params.synthesis import PairTraining
-from discern.ssl.base import ContrastiveMethod
+from discern.ssl.base import JointEmbedding
 from discern.training.pair_sources import PairSource, frozen_statistics
 from discern.training.schedule import linear_rise
 
@@ -72,14 +72,21 @@ class Objective(nn.Module):
     Attributes:
         encoder: f, what is kept in the end.
         passes: encoder passes per image and step.
-        decoder: trained by an optimiser of its own where there is one.
+        encoder_rate: factor of the encoder's learning rate.
+        adam_lr: Adam's rate for what `adam` names.
         resident: False where `fetch` reads from a disk.
     """
 
-    encoder: ResNetEncoder
+    encoder: ImageEncoder
     passes: int
-    decoder: ImageDecoder | None
+    encoder_rate = 1.0
+    adam_lr = 1e-4
     resident = True
+
+    @property
+    def adam(self) -> nn.Module | None:
+        """What Adam trains, at a rate of its own; the optimiser of `base` trains the rest."""
+        return None
 
     def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002  # most need nothing
         """What else a step on images of these numbers (N,) needs, one row for each; called ahead of the step."""
@@ -105,20 +112,27 @@ class ContrastiveObjective(Objective):
         decoder: d; not trained when alpha is zero.
         reconstruction_weight: alpha.
         detach: keep the reconstruction loss from the encoder.
+        decoder_lr: Adam's rate for the decoder.
     """
 
     def __init__(
         self,
-        method: ContrastiveMethod,
+        method: JointEmbedding,
         decoder: ImageDecoder | None = None,
         reconstruction_weight: float = 0.0,
         detach: bool = False,
+        decoder_lr: float = 1e-4,
     ) -> None:
         super().__init__()
         self.method, self.encoder = method, method.encoder
         self.decoder = decoder if reconstruction_weight > 0 else None
         self.passes = method.passes
-        self.reconstruction_weight, self.detach = reconstruction_weight, detach
+        self.reconstruction_weight, self.detach, self.adam_lr = reconstruction_weight, detach, decoder_lr
+
+    @property
+    def adam(self) -> nn.Module | None:
+        """The decoder."""
+        return self.decoder
 
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """Two views; the first is also reconstructed."""
@@ -156,17 +170,19 @@ class PairObjective(ContrastiveObjective):
         source: where synthesized images come from.
         params: nu, alpha and the kind of pair.
         size: side of a view in pixels.
+        decoder_lr: Adam's rate for the decoder.
     """
 
     def __init__(
         self,
-        method: ContrastiveMethod,
+        method: JointEmbedding,
         decoder: ImageDecoder,
         source: PairSource,
         params: PairTraining,
         size: int,
+        decoder_lr: float = 1e-4,
     ) -> None:
-        super().__init__(method, decoder, params.reconstruction_weight)
+        super().__init__(method, decoder, params.reconstruction_weight, decoder_lr=decoder_lr)
         self.source, self.params, self.size = source, params, size
         self.resident = source.resident
         # A synthesized image counts as a pass; without the pair loss none is made.
@@ -211,10 +227,9 @@ class SupervisedObjective(Objective):
 
     labels: Tensor
 
-    def __init__(self, encoder: ResNetEncoder, labels: Tensor, classes: int, label_smoothing: float) -> None:
+    def __init__(self, encoder: ImageEncoder, labels: Tensor, classes: int, label_smoothing: float) -> None:
         super().__init__()
         self.encoder, self.classes, self.label_smoothing = encoder, classes, label_smoothing
-        self.decoder = None
         self.head = nn.Linear(encoder.dim, classes)
         self.register_buffer("labels", labels, persistent=False)
         self.passes = 1

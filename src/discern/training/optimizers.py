@@ -1,6 +1,9 @@
 """Optimisers of a run, and the one place where the learning rate meets the batch size."""
 
+from typing import Any
+
 import torch
+from torch import nn
 
 from discern.params.training import Optimizer
 from discern.training.objectives import Objective
@@ -8,7 +11,7 @@ from discern.training.schedule import cosine_with_warmup
 
 
 class Optimizers:
-    """The encoder's and heads' optimiser, and Adam for the decoder where there is one.
+    """The encoder's and heads' optimiser, and Adam for what the objective wants trained by it.
 
     The learning rate scales linearly with the whole batch (Goyal et al. 2017), here and nowhere else. Weight
     decay, and LARS's scaling, leave biases and normalisation alone.
@@ -17,25 +20,23 @@ class Optimizers:
         objective: its parameters are split among the optimisers; on its device already.
         params: kind and rates.
         batch_size: images of one optimiser step, over all processes.
-        decoder_lr: Adam's rate for the decoder.
 
     Attributes:
         all: torch's optimisers.
         lr: rate of the encoder, after scaling and before the schedule.
     """
 
-    def __init__(self, objective: Objective, params: Optimizer, batch_size: int, decoder_lr: float) -> None:
-        decoder = {id(p) for p in objective.decoder.parameters()} if objective.decoder is not None else set()
-        own = [p for p in objective.parameters() if p.requires_grad and id(p) not in decoder]
-        groups = [
-            {"params": [p for p in own if p.ndim > 1], "weight_decay": params.weight_decay},
-            {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+    def __init__(self, objective: Objective, params: Optimizer, batch_size: int) -> None:
         self.lr = params.lr * batch_size / 256
         self.warmup = params.warmup
-        self.all: list[torch.optim.Optimizer] = [_build(params, groups, self.lr)]
-        if objective.decoder is not None:
-            self.all.append(torch.optim.Adam(objective.decoder.parameters(), lr=decoder_lr, fused=True))
+        by_adam = objective.adam
+        apart = set() if by_adam is None else set(by_adam.parameters())
+        own = [p for p in objective.parameters() if p.requires_grad and p not in apart]
+        groups = _groups(objective, own, params.weight_decay, self.lr)
+        self.all: list[torch.optim.Optimizer] = [_build(params, groups, self.lr)] if groups else []
+        if by_adam is not None:
+            trained = [p for p in by_adam.parameters() if p.requires_grad]
+            self.all.append(torch.optim.Adam(trained, lr=objective.adam_lr, fused=True))
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.all]
 
     def schedule(self, step: int, steps: int) -> float:
@@ -53,7 +54,21 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
 
-def _build(params: Optimizer, groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
+def _groups(
+    objective: Objective, parameters: list[nn.Parameter], weight_decay: float, lr: float
+) -> list[dict[str, Any]]:
+    """Weights, which decay, and then biases and normalisation, at the rates of the encoder and of the rest."""
+    encoder = set(objective.encoder.parameters())
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for p in sorted(parameters, key=lambda p: p.ndim <= 1):
+        rate = lr * (objective.encoder_rate if p in encoder else 1.0)
+        decay = weight_decay if p.ndim > 1 else 0.0
+        group = groups.setdefault((p.ndim > 1, rate), {"params": [], "weight_decay": decay, "lr": rate})
+        group["params"].append(p)
+    return list(groups.values())
+
+
+def _build(params: Optimizer, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     if params.kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=params.momentum, fused=True)
     if params.kind == "adamw":
@@ -61,6 +76,8 @@ def _build(params: Optimizer, groups: list[dict[str, object]], lr: float) -> tor
     from lightly.utils.lars import LARS
 
     # lightly's LARS takes parameters without decay for biases and does not scale them; weights are always scaled.
-    groups[0]["weight_decay"] = params.weight_decay or 1e-30
+    groups = [
+        {**g, "weight_decay": params.weight_decay or 1e-30} if g["params"][0].ndim > 1 else g for g in groups
+    ]
     lars: torch.optim.Optimizer = LARS(groups, lr=lr, momentum=params.momentum)
     return lars

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discern.data.views import Augment
 from discern.models.batch_norm import synchronise
-from discern.models.encoder import ResNetEncoder
+from discern.models.encoder import ImageEncoder
 from discern.params.training import Base
 from discern.settings import settings
 from discern.training.device import autocast
@@ -54,7 +54,6 @@ class TrainingStep:
         seed: of the views.
         batch_size: images of one step, over all processes.
         world: the processes.
-        decoder_lr: Adam's rate for the objective's decoder.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class TrainingStep:
         seed: int,
         batch_size: int,
         world: World,
-        decoder_lr: float = 1e-4,
     ) -> None:
         self.objective, self.base, self.world = objective, base, world
         if base.sync_batch_norm and world.size > 1:
@@ -73,7 +71,7 @@ class TrainingStep:
         part = batch_size // (world.size * base.accumulate)
         compile_encoders(objective.to(world.device).train(), part, size, base.precision)
         self.model = world.share(objective)
-        self.optimizers = Optimizers(objective, base.optimizer, batch_size, decoder_lr)
+        self.optimizers = Optimizers(objective, base.optimizer, batch_size)
         views = torch.bfloat16 if base.precision == "bf16" else torch.float32
         self.augment = Augment(base.views, size, seed, views)
 
@@ -133,5 +131,5 @@ def compile_encoders(objective: Objective, batch_size: int, size: int, precision
         log.warning("DISCERN_COMPILE=%s does not work here, going on without it: %s", mode, reason)
         return
     for module in objective.modules():
-        if isinstance(module, ResNetEncoder):
+        if isinstance(module, ImageEncoder):
             module.compile(**options)

@@ -1,0 +1,46 @@
+"""MoCo v2: InfoNCE against a queue of keys from a momentum encoder (Chen et al. 2020, arXiv 2003.04297)."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from discern.arms.registry import Setup, register
+from discern.errors import ParamsError
+from discern.params.model import ParamModel
+
+if TYPE_CHECKING:
+    from discern.ssl.moco import MoCoMethod
+
+
+class MoCo(ParamModel):
+    """MoCo v2: InfoNCE against a queue of momentum-encoded keys (Chen et al. 2020)."""
+
+    kind: Literal["moco"]
+    temperature: float = Field(gt=0)
+    hidden: int = Field(ge=8, description="width of the projector's hidden layer")
+    dim: int = Field(ge=8, description="width of the embedding the loss sees")
+    queue: int = Field(ge=8, description="keys kept; at most the number of training images")
+    momentum: float = Field(ge=0, lt=1, description="of the key encoder, per step")
+    allow_long_queue: bool = Field(description="true: accept a queue longer than the training set")
+
+
+def check_queue(queue: int, images: int, allowed: bool) -> None:
+    """Refuse a queue longer than the training set.
+
+    Raises:
+        ParamsError: it is, and nobody allowed it: an image would be its own negative.
+    """
+    if queue > images and not allowed:
+        raise ParamsError(
+            f"params.yaml: queue = {queue} is longer than the training set ({images} images): every image"
+            " would be its own negative; shorten it, or set allow_long_queue: true"
+        )
+
+
+@register(MoCo, "loss")
+def moco(params: MoCo, setup: Setup) -> "MoCoMethod":
+    """At chance no key is nearer than another: ln(K + 1)."""
+    from discern.ssl.moco import MoCoMethod
+
+    check_queue(params.queue, setup.images, params.allow_long_queue)
+    return MoCoMethod(params, setup.encoder)

@@ -1,0 +1,43 @@
+"""Networks that make features of an image; the description stands in params.yaml and beside the weights."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from discern.params.model import ParamModel
+
+
+class ResNet(ParamModel):
+    """A torchvision ResNet up to global average pooling."""
+
+    kind: Literal["resnet18", "resnet50"]
+    width: int = Field(ge=8, le=256, description="channels of the first stage; 64 is torchvision's")
+    stem: Literal["imagenet", "small_images", "half"] = Field(
+        description="imagenet: 7x7/2 and pooling; small_images: 3x3/1; half: 3x3/2 and pooling"
+    )
+
+
+class ViT(ParamModel):
+    """A vision transformer (Dosovitskiy et al. 2021); 384, 12, 6 and 16 are ViT-S/16."""
+
+    kind: Literal["vit"]
+    width: int = Field(ge=16, description="of a token")
+    depth: int = Field(ge=1, description="blocks")
+    heads: int = Field(ge=1, description="of attention; they divide the width")
+    patch: int = Field(ge=2, description="side of a patch in pixels; divides the image's")
+    image_size: int = Field(ge=16, description="side that positions are learned for: that of `pack`")
+
+
+Encoder = Annotated[ResNet | ViT, Field(discriminator="kind")]
+
+
+class Attended(ParamModel):
+    """LCR's: a branch's attention weighs the feature map of the encoder inside."""
+
+    kind: Literal["attended"]
+    encoder: Encoder
+    projections: int = Field(ge=1, description="1x1 filters whose maximum is the attention")
+
+
+Architecture = Annotated[ResNet | ViT | Attended, Field(discriminator="kind")]
+"""Every network that an arm may leave behind; `Encoder` are those that arms start from."""
