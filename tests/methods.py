@@ -2,10 +2,18 @@
 
 from typing import Any
 
-from discern.arms import registered
+import torch
+
+from discern.arms import Setup, build, registered
+from discern.models.encoder import build_encoder
+from discern.params.encoder import ResNet
+from discern.ssl.base import JointEmbedding
+from discern.training.objectives import ContrastiveObjective, Objective
+
+ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 
 SIZES = {"hidden": 32, "dim": 16}
-QUEUE = {"temperature": 0.2, "queue": 24, "momentum": 0.9, "allow_long_queue": False, **SIZES}
+QUEUE = {"temperature": 0.2, "queue": 16, "momentum": 0.9, "allow_long_queue": False, **SIZES}
 SMALL: dict[str, dict[str, Any]] = {
     "barlow_twins": {"redundancy": 0.005, **SIZES},
     "byol": {"momentum": 0.9, **SIZES},
@@ -27,5 +35,12 @@ def small(kind: str, **changes: Any) -> Any:
     return registered()[kind].params.model_validate({"kind": kind, **SMALL[kind], **changes})
 
 
-METHODS: dict[str, Any] = {kind: small(kind) for kind in registered("loss")}
-TRAINED: dict[str, Any] = {kind: small(kind) for kind, arm in registered().items() if arm.role != "untrained"}
+METHODS: dict[str, Any] = {kind: small(kind) for kind in registered("loss") if kind in SMALL}
+TRAINED: dict[str, Any] = {kind: small(kind) for kind in registered() if kind in SMALL}
+
+
+def objective(kind: str, images: int, size: int = 16, seed: int = 0) -> Objective:
+    """The objective of a kind around a small encoder, with three classes."""
+    encoder, labels = build_encoder(ENCODER, seed), torch.arange(images) % 3
+    built = build(TRAINED[kind], Setup(encoder, images, seed, size, labels, classes=3))
+    return ContrastiveObjective(built) if isinstance(built, JointEmbedding) else built

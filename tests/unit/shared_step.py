@@ -11,20 +11,18 @@ from discern.data.loading import Budget, ImageStore
 from discern.data.views import Augment
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
-from discern.params.encoder import ResNet
 from discern.params.load import load
 from discern.params.synthesis import Decoder, PairTraining
 from discern.ssl.base import build_method
 from discern.training.distributed import World
 from discern.training.feed import Feed
-from discern.training.objectives import ContrastiveObjective, Objective, PairObjective, SupervisedObjective
+from discern.training.objectives import Objective, PairObjective
 from discern.training.pair_sources import OfflinePairs
 from discern.training.schedule import plan
 from discern.training.step import TrainingStep
-from tests.methods import METHODS
+from tests.methods import ENCODER, METHODS, TRAINED, objective
 
 CPU = torch.device("cpu")
-ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 IMAGES, SIZE, BATCH = 24, 16, 8
 
 
@@ -33,8 +31,8 @@ def pixels(*shape: int) -> ImageStore:
     return ImageStore(array.numpy(), CPU, Budget(2**30))
 
 
-def contrastive(kind: str) -> Objective:
-    return ContrastiveObjective(build_method(METHODS[kind], build_encoder(ENCODER, 0), IMAGES, 0))
+def plain(kind: str) -> Objective:
+    return objective(kind, IMAGES, SIZE)
 
 
 def pairs(kind: str) -> Objective:
@@ -47,15 +45,9 @@ def pairs(kind: str) -> Objective:
     return PairObjective(method, decoder, OfflinePairs(pixels(2 * IMAGES, 16, 16), 2, None, 0), params, SIZE)
 
 
-def supervised(_: str) -> Objective:
-    torch.manual_seed(0)
-    return SupervisedObjective(build_encoder(ENCODER, 0), torch.arange(IMAGES) % 3, 3, 0.1)
-
-
 CASES: dict[str, tuple[Callable[[str], Objective], str]] = {
-    **{kind: (contrastive, kind) for kind in METHODS},
+    **{kind: (plain, kind) for kind in TRAINED},
     **{f"pairs of {kind}": (pairs, kind) for kind in METHODS},
-    "supervised": (supervised, ""),
 }
 
 
@@ -71,13 +63,13 @@ def two_steps(case: str, world: World) -> dict[str, Tensor]:
     build, kind = CASES[case]
     base = load(Path(__file__).parents[2] / "params.yaml").base
     base = base.model_copy(update={"batch_size": BATCH, "precision": "fp32", "sync_batch_norm": True})
-    objective = build(kind).double()
-    schedule = plan(6, IMAGES, BATCH, objective.passes)
-    feed = Feed(pixels(IMAGES, SIZE, SIZE), schedule, 0, objective.fetch, world.rank, world.size, 1)
-    step = TrainingStep(objective, base, SIZE, 0, BATCH, world)
+    trained = build(kind).double()
+    schedule = plan(6, IMAGES, BATCH, trained.passes)
+    feed = Feed(pixels(IMAGES, SIZE, SIZE), schedule, 0, trained.fetch, world.rank, world.size, 1)
+    step = TrainingStep(trained, base, SIZE, 0, BATCH, world)
     step.augment = DoubleViews(base.views, SIZE, 0)
     losses = [world.mean(step(feed(number)).losses["loss"]) for number in range(2)]
-    return {**objective.state_dict(), "losses": torch.stack(losses)}
+    return {**trained.state_dict(), "losses": torch.stack(losses)}
 
 
 if __name__ == "__main__":

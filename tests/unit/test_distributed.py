@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from discern.arms import registered
 from discern.machine import shared_environment
 from discern.models.batch_norm import SharedBatchNorm, synchronise
 from discern.training.distributed import World
-from tests.methods import METHODS
 from tests.unit import shared_step
 
 ROOT = Path(__file__).parents[2]
@@ -44,10 +42,6 @@ def test_batch_norm_over_one_process_is_torchs_own(training: bool) -> None:
     assert own.state_dict().keys() == shared.state_dict().keys()
     for name, value in own.state_dict().items():
         torch.testing.assert_close(shared.state_dict()[name], value)
-
-
-def test_every_registered_method_is_tested_here() -> None:
-    assert set(TRAINED) == set(shared_step.KINDS)
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from discern.training.health import Row, Window, lost_run, memory_gb, spread, wa
 from discern.training.loop import Run, train
 from discern.training.objectives import Batch, Objective, Terms
 from discern.training.schedule import Plan, plan
-from tests.unit.test_training import CPU, ENCODER, contrastive, store
+from tests.methods import ENCODER
+from tests.unit.test_training import CPU, contrastive, store
 
 NAN, INF = math.nan, math.inf
 NEVER = 10_000

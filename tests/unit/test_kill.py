@@ -12,6 +12,7 @@ import torch
 from discern.params.load import load
 from discern.training.checkpoint import Checkpoint
 from discern.training.objectives import Objective
+from tests.methods import ENCODER
 from tests.unit import test_training as training
 
 # A process that has imported torch and computed nothing yet, to be forked for every run: an import takes longer.
@@ -23,7 +24,7 @@ BUDGET = 120  # encoder passes
 def train_to_the_end(build: Callable[[], Objective], folder: Path) -> None:
     torch.set_num_threads(1)
     base = load(Path(__file__).parents[2] / "params.yaml").base
-    base = base.model_copy(update={"encoder": training.ENCODER, "batch_size": 8})
+    base = base.model_copy(update={"encoder": ENCODER, "batch_size": 8})
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     objective = build()
     checkpoint = Checkpoint(

@@ -275,7 +275,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_curves_of_continued_arms_start_where_the_base_ends(made: Context) -> None:
     panels = training(made.params, made.workspace, classes=2)
     assert [panel.title for panel in panels] == [
-        "Contrastive loss",
+        "Training loss",
         "kNN accuracy on validation images",
         "Spread of the embeddings",
     ]

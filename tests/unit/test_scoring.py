@@ -63,7 +63,7 @@ def test_closed_form_is_pytorch_grad_cams_weights(
 
     with torch.no_grad():
         y, target = method.encoder(views[0]), method.target(views[1])
-    with Spy(model=method.encoder, target_layers=[method.encoder.layer4[-1]]) as cam:
+    with Spy(model=method.encoder, target_layers=[method.encoder.get_submodule("layer4.1")]) as cam:
         cam(input_tensor=views[0], targets=[ContrastiveTarget(method, i, y, target) for i in range(5)])
     # The library's target sees one row; so must our gradient here: row i of the loss that holds the others fixed
     # is row i of the batch's gradient, since the loss is one scalar of all rows.

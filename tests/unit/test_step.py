@@ -22,8 +22,9 @@ from discern.training.distributed import World
 from discern.training.objectives import Batch, ContrastiveObjective, Objective, SupervisedObjective
 from discern.training.optimizers import Optimizers
 from discern.training.step import TrainingStep
+from tests.methods import ENCODER
 from tests.unit.shared_step import DoubleViews
-from tests.unit.test_training import CPU, ENCODER, contrastive, momentum, offline_pairs, supervised
+from tests.unit.test_training import CPU, contrastive, momentum, offline_pairs, supervised
 
 SIZE, BATCH = 16, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8)

@@ -17,7 +17,6 @@ from discern.data.views import Augment
 from discern.errors import InterruptedStageError, ModelError
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
-from discern.params.encoder import ResNet
 from discern.params.pipeline import Params
 from discern.params.synthesis import Decoder, PairTraining, Swap
 from discern.params.training import Base
@@ -39,10 +38,9 @@ from discern.training.objectives import (
 from discern.training.optimizers import Optimizers
 from discern.training.pair_sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
 from discern.training.schedule import cosine_with_warmup, linear_rise, plan
-from tests.methods import METHODS
+from tests.methods import ENCODER, TRAINED, objective
 
 CPU = torch.device("cpu")
-ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 SIMCLR = SimCLR(kind="simclr", temperature=0.2, hidden=16, dim=8)
 MOCO = MoCo(kind="moco", temperature=0.2, hidden=16, dim=8, queue=16, momentum=0.9, allow_long_queue=False)
 PAIRS = PairTraining(
@@ -100,17 +98,11 @@ def supervised() -> Objective:
     return SupervisedObjective(build_encoder(ENCODER, 0), torch.arange(20) % 3, 3, 0.1)
 
 
-def of_method(kind: str) -> Objective:
-    params = METHODS[kind].model_copy(update={"queue": 16} if kind == "moco" else {})  # 20 images
-    return ContrastiveObjective(build_method(params, build_encoder(ENCODER, 0), 20, 0))
-
-
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "reconstruction": contrastive,
     "offline pairs": offline_pairs,
     "online pairs": online_pairs,
-    "supervised": supervised,
-    **{kind: partial(of_method, kind) for kind in METHODS},
+    **{kind: partial(objective, kind, 20) for kind in TRAINED},
 }
 
 
@@ -257,7 +249,7 @@ def test_synthesized_images_leave_no_trace_in_separate_statistics(
     control(batch(images), augment)
     ours_mean, control_mean = (o.encoder.get_buffer("bn1.running_mean") for o in (ours, control))
     assert torch.equal(ours_mean, control_mean) is same
-    assert ours.encoder.bn1.momentum == 0.1
+    assert ours.encoder.get_submodule("bn1").momentum == 0.1
 
 
 def test_context_managers_put_everything_back() -> None:

@@ -1,7 +1,5 @@
 """An encoder whose feature map is weighed by an attention branch before pooling (LCR)."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from discern.models.encoder import ImageEncoder
@@ -32,7 +30,7 @@ class AttendedEncoder(ImageEncoder):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """F * A (N, D, H', W') of normalised images (N, 3, H, W)."""
-        feature_map = cast(Tensor, self.encoder.feature_map(x))
+        feature_map = self.encoder.feature_map(x)
         return feature_map * self.attention(feature_map).unsqueeze(1)
 
 

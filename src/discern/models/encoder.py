@@ -1,7 +1,5 @@
 """What every encoder offers, and the one place that makes one from its description."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +38,7 @@ def build_encoder(params: ParamModel, seed: int) -> ImageEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = _new(params)
-    return cast(ImageEncoder, encoder.to(memory_format=torch.channels_last))
+    return encoder.to(memory_format=torch.channels_last)
 
 
 def _new(params: ParamModel) -> ImageEncoder:

@@ -23,6 +23,13 @@ class ResNetEncoder(ImageEncoder, TorchvisionResNet):  # type: ignore[misc]  # t
         params: kind, width (64 is torchvision's) and stem.
     """
 
+    maxpool: nn.Module
+    relu: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, params: ResNet) -> None:
         block, layers = BLOCKS[params.kind]
         self._width = params.width  # before nn.Module.__init__: _make_layer needs it while the base class builds

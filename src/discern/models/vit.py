@@ -20,6 +20,9 @@ class ViTEncoder(ImageEncoder, VisionTransformer):  # type: ignore[misc]  # torc
         params: sizes; `image_size` is the only one it takes.
     """
 
+    encoder: nn.Module
+    class_token: nn.Parameter
+
     def __init__(self, params: ViT) -> None:
         super().__init__(
             params.image_size, params.patch, params.depth, params.heads, params.width, 4 * params.width
@@ -30,7 +33,7 @@ class ViTEncoder(ImageEncoder, VisionTransformer):  # type: ignore[misc]  # torc
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) to the patches' tokens as a map (N, D, S / patch, S / patch)."""
-        tokens = self._process_input(x)  # (N, patches, D)
+        tokens = VisionTransformer._process_input(self, x)  # (N, patches, D)
         tokens = self.encoder(torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1))[:, 1:]
         side = x.shape[-1] // cast(int, self.patch_size)
         return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (side, side)))

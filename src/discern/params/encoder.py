@@ -1,8 +1,8 @@
 """Networks that make features of an image; the description stands in params.yaml and beside the weights."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from discern.params.model import ParamModel
 
@@ -26,6 +26,14 @@ class ViT(ParamModel):
     heads: int = Field(ge=1, description="of attention; they divide the width")
     patch: int = Field(ge=2, description="side of a patch in pixels; divides the image's")
     image_size: int = Field(ge=16, description="side that positions are learned for: that of `pack`")
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide width = {self.width}")
+        if self.image_size % self.patch:
+            raise ValueError(f"patch = {self.patch} does not divide image_size = {self.image_size}")
+        return self
 
 
 Encoder = Annotated[ResNet | ViT, Field(discriminator="kind")]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from discern.params.dataset import Dataset
+from discern.params.encoder import ViT
 from discern.params.model import ParamModel
 from discern.params.synthesis import (
     Control,
@@ -120,6 +121,16 @@ class Params(ParamModel):
             raise ValueError("arms.seeds: a seed stands twice")
         if self.report.control not in self.arms.all:
             raise ValueError(f"report.control: '{self.report.control}' is not among the arms {self.arms.all}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_encoder_fits_the_images(self) -> Self:
+        encoder = self.base.encoder
+        if isinstance(encoder, ViT) and encoder.image_size != self.pack.image_size:
+            raise ValueError(
+                f"base.encoder.image_size = {encoder.image_size} is not pack.image_size = {self.pack.image_size};"
+                " a vision transformer's positions are learned for one size"
+            )
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def training(params: Params, workspace: Workspace, classes: int) -> list[Panel]:
     if losses := _curves(frames, "loss", with_chance=True):
         panels.append(
             Panel(
-                "Contrastive loss",
+                "Training loss",
                 Markup(figures.lines("loss", "Training loss of every arm", losses)),  # noqa: S704  our own SVG
                 "Dashed: an encoder that tells no two images apart; a line that stays there learns nothing. "
                 "Losses of different methods compare only with their own dashed line.",

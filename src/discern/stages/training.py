@@ -167,12 +167,13 @@ def _thinned(split: PackedSplit) -> PackedSplit:
 
 
 def write_curve(path: Path, rows: list[Row]) -> None:
-    """The training curve as CSV with the same columns for every arm; empty where a term does not exist."""
+    """The training curve as CSV: the same columns for every arm, empty where a term does not exist, then its own."""
+    columns = [*CURVE, *sorted({key for row in rows for key in row}.difference(CURVE))]
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            cells = {key: row.get(key) for key in CURVE}
+            cells = {key: row.get(key) for key in columns}
             writer.writerow({k: "" if v is None else f"{v:.6g}" for k, v in cells.items()})
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
-from torch import Tensor
+from torch import Tensor, nn
 
+from discern.models.encoder import ImageEncoder
+from discern.models.precision import full
 from discern.ssl.base import JointEmbedding
 
 
@@ -40,8 +42,31 @@ def loss_heat_maps(method: JointEmbedding, x1: Tensor, x2: Tensor, count: int) -
     with torch.no_grad():
         y, target = method.encoder(x1).detach(), method.target(x2).detach()
     targets = [ContrastiveTarget(method, row, y, target) for row in range(count)]
-    with GradCAM(model=method.encoder, target_layers=[method.encoder.layer4[-1]]) as cam:
+    model = _WithMap(method.encoder)
+    with GradCAM(model=model, target_layers=[model.map]) as cam:
         maps: NDArray[np.float32] = cam(input_tensor=x1[:count], targets=targets)
     # The library leaves a gradient on every parameter.
     method.zero_grad(set_to_none=True)
     return maps
+
+
+class _FeatureMap(nn.Module):
+    """An encoder's feature map as a layer that the library can hook, whatever the encoder's own layers are."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder.feature_map(x)
+
+
+class _WithMap(nn.Module):
+    """The encoder, pooled over the map that the layer gives."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.map = _FeatureMap(encoder)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return full(self.map(x)).mean((2, 3))

@@ -73,7 +73,9 @@ def warnings(rows: list[Row]) -> list[str]:
     """What is wrong with a finished run, judged by its last row; empty where nothing is."""
     if not rows:
         return []
-    loss, chance, spread = (rows[-1].get(key) for key in ("contrastive", "chance", "std"))
+    chance, spread = (rows[-1].get(key) for key in ("chance", "std"))
+    # The sum may hold terms that have no chance level; L_C has one.
+    loss = rows[-1].get("contrastive", rows[-1].get("loss"))
     found = []
     if loss is not None and chance is not None and loss > NEAR_CHANCE * chance:
         found.append(
