@@ -24,6 +24,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "lcr": {"projections": 8, "fitting_weight": 0.01, **QUEUE},
     "moco": QUEUE,
     "simclr": {"temperature": 0.5, **SIZES},
+    "simclr_corrupted": {
+        "temperature": 0.5, "corruption": {"kind": "dcl_jigsaw", "grid": 3, "reach": 2.0}, "sides": "one", **SIZES,
+    },
     "simsiam": SIZES,
     "supervised": {"label_smoothing": 0.1},
     "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **SIZES},

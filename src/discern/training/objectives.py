@@ -138,9 +138,13 @@ class ContrastiveObjective(Objective):
         """Two views; the first is also reconstructed."""
         return self._contrast(batch, augment)[1]
 
+    def view(self, batch: Batch, augment: Augment, number: int) -> Tensor:
+        """The first or the second view (N, 3, size, size) of L_C, number 0 or 1."""
+        return augment(batch.images, batch.index, batch.epoch, number)
+
     def _contrast(self, batch: Batch, augment: Augment) -> tuple[Tensor, Terms]:
         """Features (N, D) of the first view, and the losses."""
-        x1, x2 = (augment(batch.images, batch.index, batch.epoch, view) for view in (0, 1))
+        x1, x2 = (self.view(batch, augment, number) for number in (0, 1))
         contrast = self.method(x1, x2)
         parts, loss = {"contrastive": contrast.loss}, contrast.loss
         if self.decoder is not None:

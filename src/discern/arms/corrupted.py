@@ -1,0 +1,105 @@
+"""SimCLR whose views are also corrupted (arXiv 2107.13973): one factor each over one recipe of views."""
+
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from discern.arms.registry import Setup, register
+from discern.arms.simclr import SimCLR, simclr
+from discern.params.model import ParamModel
+
+if TYPE_CHECKING:
+    from discern.ssl.corrupted import CorruptedObjective
+
+Number = TypeVar("Number", int, float)
+
+
+def _rising(pair: tuple[Number, Number]) -> tuple[Number, Number]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first number is the smaller one")
+    return pair
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Exponent = Annotated[float, Field(gt=0, le=10)]
+Holes = Annotated[int, Field(ge=1, le=50)]
+
+
+class Gamma(ParamModel):
+    """Values in [0, 1] to a random power."""
+
+    kind: Literal["gamma"]
+    exponent: Annotated[tuple[Exponent, Exponent], AfterValidator(_rising)] = Field(
+        description="from and to; 0.5 and 2.5 in the paper"
+    )
+
+
+class CoarseDropout(ParamModel):
+    """Black square holes."""
+
+    kind: Literal["coarse_dropout"]
+    holes: Annotated[tuple[Holes, Holes], AfterValidator(_rising)] = Field(
+        description="how many, from and to; 5 and 20 in the paper"
+    )
+    side: Annotated[tuple[Share, Share], AfterValidator(_rising)] = Field(
+        description="share of the view's side, from and to; 0.02 and 0.05 in the paper (10 and 25 of 512 px)"
+    )
+
+
+class CroppedRegion(ParamModel):
+    """All white but a window round the mean position of strong corners."""
+
+    kind: Literal["cropped_region"]
+    side: Annotated[tuple[Share, Share], AfterValidator(_rising)] = Field(
+        description="share of the view's side, from and to; 0.39 and 0.59 in the paper (200 and 300 of 512 px)"
+    )
+    quality: Share = Field(description="corners weaker than this share of the strongest do not count")
+
+
+class PatchSwap(ParamModel):
+    """Two square patches change places, one from each half of the image."""
+
+    kind: Literal["patch_swap"]
+    side: float = Field(gt=0, le=0.5, description="share of the view's side; 0.39 in the paper (200 of 512 px)")
+
+
+class RandomJigsaw(ParamModel):
+    """The tiles of a grid in random order."""
+
+    kind: Literal["random_jigsaw"]
+    grid: int = Field(ge=2, le=16, description="tiles along a side; 4 in the paper")
+
+
+class DCLJigsaw(ParamModel):
+    """The tiles of a grid shuffled among their neighbours (Chen et al., CVPR 2019)."""
+
+    kind: Literal["dcl_jigsaw"]
+    grid: int = Field(ge=2, le=16, description="tiles along a side; 7 and 3 in the paper")
+    reach: float = Field(gt=0, le=16, description="a tile moves by less than twice as many; 2 in the paper")
+
+
+Corruption = Annotated[
+    CoarseDropout | CroppedRegion | DCLJigsaw | Gamma | PatchSwap | RandomJigsaw, Field(discriminator="kind")
+]
+
+
+class CorruptedSimCLR(ParamModel):
+    """SimCLR, one or both of its views corrupted (arXiv 2107.13973)."""
+
+    kind: Literal["simclr_corrupted"]
+    temperature: float = Field(gt=0)
+    hidden: int = Field(ge=8, description="width of the projector's hidden layer")
+    dim: int = Field(ge=8, description="width of the embedding the loss sees")
+    corruption: Corruption
+    sides: Literal["one", "two"] = Field(description="views that are corrupted, after the ordinary augmentation")
+
+
+@register(CorruptedSimCLR, "self_supervised")
+def corrupted_simclr(params: CorruptedSimCLR, setup: Setup) -> "CorruptedObjective":
+    """SimCLR in all but its views: the same head, loss and chance level."""
+    from discern.data.corruptions import build_corruption
+    from discern.ssl.corrupted import CorruptedObjective
+
+    plain = SimCLR(kind="simclr", temperature=params.temperature, hidden=params.hidden, dim=params.dim)
+    corruption = build_corruption(**params.corruption.model_dump())
+    return CorruptedObjective(simclr(plain, setup), corruption, params.sides, setup.seed)

@@ -1,0 +1,35 @@
+"""A contrastive loss between views that are also corrupted (arXiv 2107.13973)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from discern.data.corruptions import Corruption
+from discern.data.views import Augment
+from discern.ssl.base import JointEmbedding
+from discern.training.objectives import Batch, ContrastiveObjective
+
+
+class CorruptedObjective(ContrastiveObjective):
+    """L_C of views that the ordinary augmentation makes and a corruption then damages.
+
+    Args:
+        method: L_C.
+        corruption: what happens to a view, different for each image, epoch and view.
+        sides: one: to the second view only; two: to both.
+        seed: of the corruption's random numbers, which are not the augmentation's.
+    """
+
+    def __init__(
+        self, method: JointEmbedding, corruption: Corruption, sides: Literal["one", "two"], seed: int
+    ) -> None:
+        super().__init__(method)
+        self.corruption, self.seed = corruption, seed
+        self.corrupted = {"one": (1,), "two": (0, 1)}[sides]
+
+    def view(self, batch: Batch, augment: Augment, number: int) -> Tensor:
+        """A view (N, 3, size, size), corrupted where it is to be."""
+        x = super().view(batch, augment, number)
+        if number not in self.corrupted:
+            return x
+        return self.corruption(x, batch.index, self.seed, batch.epoch, number)

@@ -1,0 +1,213 @@
+"""Every preset loads, says what it costs and what to expect, and its lines write the split.csv it speaks of."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+from scipy.io import savemat
+
+from discern.data import sources
+from discern.params.load import load
+from discern.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+PARAMS = ROOT / "params.yaml"
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+DEMO = ROOT / "presets" / "demo.yaml"
+FULL_SCALE = [path for path in PRESETS if path != DEMO]
+
+
+def header(path: Path) -> str:
+    """The comments that the file opens with."""
+    return re.match(r"(#.*\n)*", path.read_text(encoding="utf-8")).group()  # type: ignore[union-attr]  # matches all
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def test_the_presets_are_there() -> None:
+    names = ["cassava", "cub200", "demo", "fgvc-aircraft", "own-photos", "oxford-flowers", "oxford-pets",
+             "stanford-cars"]  # fmt: skip
+    assert [path.stem for path in PRESETS] == names
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_it_loads_with_the_sections_of_params_yaml_and_arms_that_exist(path: Path) -> None:
+    params = load(path)
+    yaml = YAML(typ="safe", pure=True)
+    assert set(yaml.load(path.read_text())) == set(yaml.load(PARAMS.read_text()))
+    assert set(params.arms.baselines) <= set(params.train_baseline)
+    assert set(params.arms.controls) <= set(params.train_control)
+
+
+def test_the_demo_is_params_yaml() -> None:
+    assert DEMO.read_bytes() == PARAMS.read_bytes(), "cp params.yaml presets/demo.yaml"
+
+
+@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
+def test_it_opens_with_command_terms_time_machine_and_score(path: Path) -> None:
+    lines = header(path)
+    assert f"cp presets/{path.name} params.yaml" in lines
+    assert "dvc repro" in lines
+    for word in ("Data:", "Terms:", "Time:", "Machine:", "Score to expect:", "python -m benchmarks.gpu"):
+        assert word in lines
+    assert max(map(len, path.read_text(encoding="utf-8").splitlines())) <= 115
+
+
+@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
+def test_its_times_follow_from_measured_rates(path: Path) -> None:
+    lines = header(path)
+    sums = re.findall(r"([\d,]+) x ([\d,]+) / ([\d.]+) = ([\d,]+) s = ([\d.]+) (h|days)", lines)
+    assert sums
+    for images, passes, rate, seconds, time, unit in sums:
+        exact = number(images) * number(passes) / number(rate)
+        assert exact == pytest.approx(number(seconds), abs=0.51)
+        assert exact / {"h": 3600, "days": 86400}[unit] == pytest.approx(number(time), abs=0.051)
+    measured = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for rate in re.findall(r"([\d.]+) images/s", lines):
+        assert re.search(rf"(?<![\d.]){re.escape(rate)}(?![\d.])", measured), f"{rate} images/s was never measured"
+
+
+def photo(path: Path, side: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), (len(path.name), 0, 0)).save(path)
+
+
+def cub(root: Path) -> None:
+    names = ["001.Albatross/A_1.jpg", "001.Albatross/A_2.jpg", "002.Auk/B_1.jpg"]
+    for name in names:
+        photo(root / "images" / name)
+    (root / "images.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))
+    (root / "train_test_split.txt").write_text("1 1\n2 0\n3 1\n")
+
+
+def cars(root: Path) -> None:
+    def table(cars: list[tuple[int, str]]) -> dict[str, Any]:
+        kind = [("bbox_x1", object), ("class", object), ("fname", object)]
+        return {"annotations": np.array([[(1, number, name) for number, name in cars]], dtype=kind)}
+
+    for name in ("cars_train/00001.jpg", "cars_train/00002.jpg", "cars_test/00001.jpg", "cars_test/00002.jpg"):
+        photo(root / name)
+    (root / "devkit").mkdir()
+    models = np.array([["Acura, RL 2012", "Ram C/V 2012"]], dtype=object)
+    savemat(root / "devkit" / "cars_meta.mat", {"class_names": models})
+    savemat(root / "devkit" / "cars_train_annos.mat", table([(1, "00001.jpg"), (2, "00002.jpg")]))
+    savemat(root / "cars_test_annos_withlabels.mat", table([(2, "00001.jpg"), (1, "00002.jpg")]))
+
+
+def aircraft(root: Path) -> None:
+    for name in ("0034309", "0034958", "0037511"):
+        photo(root / "data" / "images" / f"{name}.jpg", 60)
+    (root / "data" / "images_variant_trainval.txt").write_text("0034309 707-320\n0034958 F/A-18 Hornet\n")
+    (root / "data" / "images_variant_test.txt").write_text("0037511 707-320\n")
+
+
+def flowers(root: Path) -> None:
+    for i in range(1, 5):
+        photo(root / "jpg" / f"image_{i:05d}.jpg")
+    savemat(root / "imagelabels.mat", {"labels": np.array([[77, 77, 1, 77]], dtype=np.uint8)})
+    sets = {"trnid": np.array([[3, 1]]), "valid": np.array([[2]]), "tstid": np.array([[4]])}
+    savemat(root / "setid.mat", sets)
+
+
+def pets(root: Path) -> None:
+    for name in ("Abyssinian_1", "great_pyrenees_7", "great_pyrenees_8", "beagle_3"):
+        photo(root / "images" / f"{name}.jpg")
+    (root / "images" / "Abyssinian_1.mat").write_bytes(b"-")
+    (root / "annotations").mkdir()
+    (root / "annotations" / "trainval.txt").write_text("Abyssinian_1 1 1 1\ngreat_pyrenees_8 2 2 1\n")
+    (root / "annotations" / "test.txt").write_text("great_pyrenees_7 2 2 1\n")
+
+
+def cassava(root: Path) -> None:
+    for i in range(40):
+        photo(root / "train" / "cbb" / f"train-cbb-{i}.jpg")
+        photo(root / "train" / "healthy" / f"train-healthy-{i}.jpg")
+    photo(root / "extraimages" / "extra-image-0.jpg")
+
+
+def own(root: Path) -> None:
+    photo(root / "2024" / "a b.JPG")
+    photo(root / "2025" / "June" / "c.png")
+    (root / "notes.txt").write_text("-")
+
+
+TREES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str | None, str | None]]]] = {
+    "cub200": (cub, [
+        ("001.Albatross/A_1.jpg", "001.Albatross", "train"), ("001.Albatross/A_2.jpg", "001.Albatross", "test"),
+        ("002.Auk/B_1.jpg", "002.Auk", "train"),
+    ]),
+    "stanford-cars": (cars, [
+        ("cars_test/00001.jpg", "Ram C/V 2012", "test"), ("cars_test/00002.jpg", "Acura, RL 2012", "test"),
+        ("cars_train/00001.jpg", "Acura, RL 2012", "train"), ("cars_train/00002.jpg", "Ram C/V 2012", "train"),
+    ]),
+    "fgvc-aircraft": (aircraft, [
+        ("0034309.jpg", "707-320", "train"), ("0034958.jpg", "F/A-18 Hornet", "train"),
+        ("0037511.jpg", "707-320", "test"),
+    ]),
+    "oxford-flowers": (flowers, [
+        ("image_00001.jpg", "077", "train"), ("image_00002.jpg", "077", "val"),
+        ("image_00003.jpg", "001", "train"), ("image_00004.jpg", "077", "test"),
+    ]),
+    "oxford-pets": (pets, [
+        ("Abyssinian_1.jpg", "Abyssinian", "train"), ("great_pyrenees_7.jpg", "great_pyrenees", "test"),
+        ("great_pyrenees_8.jpg", "great_pyrenees", "train"),
+    ]),
+    "own-photos": (own, [("2024/a b.JPG", None, None), ("2025/June/c.png", None, None)]),
+}  # fmt: skip
+
+
+def listing(name: str, tree: Callable[[Path], None], tmp_path: Path) -> list[tuple[Any, ...]]:
+    """Path, label and split of every image as `download` sees them, after the preset's command in a project."""
+    preset, project = ROOT / "presets" / f"{name}.yaml", tmp_path / "project"
+    (project / "presets").mkdir(parents=True)
+    shutil.copy(preset, project / "presets")
+    command = re.search(r"^#   (sed .* \| python - (\S+))$", header(preset), re.MULTILINE)
+    assert command
+    (project / command[2]).mkdir()
+    tree(project / command[2])
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", f"set -o pipefail; {command[1]}"], cwd=project, env=environment, check=True)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    sources.write(load(preset).dataset, Workspace(project), out)
+    rows = pd.read_parquet(out / "listing.parquet").itertuples(index=False)
+    return [tuple(None if pd.isna(cell) else cell for cell in row) for row in rows]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_its_lines_write_the_official_split(name: str, tmp_path: Path) -> None:
+    tree, expected = TREES[name]
+    assert listing(name, tree, tmp_path) == expected
+
+
+def test_aircraft_lose_their_banner(tmp_path: Path) -> None:
+    listing("fgvc-aircraft", aircraft, tmp_path)
+    with Image.open(tmp_path / "fgvc-aircraft-2013b" / "data" / "cropped" / "0034309.jpg") as image:
+        assert image.size == (60, 40)
+
+
+def test_pets_that_no_list_names_are_kept_apart(tmp_path: Path) -> None:
+    listing("oxford-pets", pets, tmp_path)
+    assert [path.name for path in (tmp_path / "oxford-iiit-pet" / "unlisted").iterdir()] == ["beagle_3.jpg"]
+
+
+def test_cassava_is_cut_by_class_and_unlabelled_images_train(tmp_path: Path) -> None:
+    rows = listing("cassava", cassava, tmp_path)
+    assert rows[0] == ("extraimages/extra-image-0.jpg", None, "train")
+    counts = pd.Series([row[1:] for row in rows[1:]]).value_counts().to_dict()
+    assert counts == {
+        (label, split): n for label in ("cbb", "healthy") for split, n in (("train", 27), ("val", 3), ("test", 10))
+    }
