@@ -17,12 +17,15 @@ QUEUE = {"temperature": 0.2, "queue": 16, "momentum": 0.9, "allow_long_queue": F
 SMALL: dict[str, dict[str, Any]] = {
     "barlow_twins": {"redundancy": 0.005, **SIZES},
     "byol": {"momentum": 0.9, **SIZES},
+    "colorization": {"width": 16, "blocks": 2},
     "dino": {
         "bottleneck": 16, "student_temperature": 0.1, "teacher_temperature": 0.04, "centre_momentum": 0.9,
         "momentum": 0.9, **SIZES,
     },
+    "jigsaw": {"permutations": 20, "tile": 0.85, "bottleneck": 16, "dropout": 0.5, "grayscale": 0.3},
     "lcr": {"projections": 8, "fitting_weight": 0.01, **QUEUE},
     "moco": QUEUE,
+    "rotation": {},
     "simclr": {"temperature": 0.5, **SIZES},
     "simclr_corrupted": {
         "temperature": 0.5, "corruption": {"kind": "dcl_jigsaw", "grid": 3, "reach": 2.0}, "sides": "one", **SIZES,
