@@ -35,13 +35,17 @@ def module_file(module: str) -> Path | None:
 
 
 def imports(path: Path) -> Iterator[Path]:
-    """Files of this project that a module imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Files of this project that a module imports, anywhere in it but for its types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if "discern.arms.build" in names:  # which kind it builds, the parameters say
+            yield from (SOURCE / "discern" / "arms").glob("*.py")
         for name in names:
             if name.startswith("discern.") and (file := module_file(name)):
                 yield file

@@ -1,0 +1,168 @@
+"""Every arm that params.yaml describes, trained and evaluated at the demo's size, with intervals.
+
+The pipeline runs in a clone of its own, under .discern/benchmarks, so that this checkout is not disturbed. Stopped
+in any way, the same command goes on where it was; a new commit needs `--fresh`.
+
+    python -m benchmarks.arms plumage --seeds 0,1 --out benchmarks/results/arms-plumage-MACHINE-DATE
+    python -m benchmarks.arms coffee-leaf --photos FOLDER --licence "MIT" --out …
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from benchmarks.setting import provenance, publish
+from discern.errors import ParamsError
+from discern.machine import allowed_threads
+from discern.params.load import load
+from discern.params.pipeline import Params
+from discern.report.summary import Summary, read_summary
+from discern.report.table import markdown
+
+ROOT = Path(__file__).parents[1]
+
+
+def clone(folder: Path, fresh: bool) -> None:
+    """This checkout's last commit, in a folder of its own."""
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        # Its cache keeps nothing that the checkout has: a benchmark must really run.
+        shutil.rmtree(folder / "metrics")
+
+
+def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
+    """Write params.yaml of the clone: every arm that there is an entry for, and the changes (dotted keys)."""
+    yaml = YAML()
+    yaml.width = 10_000
+    tree = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    changes = {
+        "arms.seeds": seeds,
+        "arms.controls": list(tree["train_control"]),
+        "arms.baselines": [arm for arm in tree["train_baseline"] if arm not in needs_the_web(tree)],
+        **changes,
+    }
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        node = tree
+        for name in parents:
+            node = node[name]
+        if last not in node and parents != []:
+            raise ParamsError(f"{key} is not in params.yaml")
+        node[last] = value
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(tree, file)
+    return load(folder / "params.yaml")
+
+
+def needs_the_web(tree: Any) -> set[str]:
+    """Arms whose weights are downloaded."""
+    return {
+        arm for arm, params in tree["train_baseline"].items() if str(params.get("weights", "")).startswith("image")
+    }
+
+
+def run(folder: Path, params: Params, jobs: int) -> None:
+    """Reproduce everything, several arms side by side with as many threads each as that leaves."""
+    environment = os.environ | {
+        "DISCERN_THREADS": str(max(1, allowed_threads() // jobs)),
+        "DISCERN_TRACKING": os.environ.get("DISCERN_TRACKING", "false"),
+        "DISCERN_PROGRESS": "none",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(folder / ".discern" / "dvc"),
+        "PYTHONPATH": str(folder / "src"),
+    }
+
+    def reproduce(target: str) -> None:
+        began = time.perf_counter()
+        command = ["dvc", "repro", "--quiet", *([target] if target else [])]
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+        print(f"{target or 'report'}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+
+    arms, seeds = params.arms, params.arms.seeds
+    families = {"evaluate": ["discern"], "evaluate_control": arms.controls, "evaluate_baseline": arms.baselines}
+    reproduce("pack")
+    for family, names in families.items():  # controls need what ours leaves behind
+        targets = [f"{family}@{arm}-{seed}" for arm in names for seed in seeds]
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(reproduce, targets))
+    reproduce("")
+
+
+def result(folder: Path, params: Params, hours: float) -> dict[str, Any]:
+    """Figures with everything that they depend on."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    base = params.base
+    return {
+        **provenance("cpu"),
+        "commit": commit.stdout.strip(),
+        "hours": round(hours, 2),
+        "setting": {
+            "dataset": params.dataset.kind,
+            "pixels": params.pack.image_size,
+            "encoder": base.encoder.model_dump(),
+            "batch_size": base.batch_size,
+            "passes": params.pretrain_decoder.passes + params.train_encoder.passes,
+        },
+        "summary": read_summary(folder / "metrics" / "summary.json").model_dump(exclude_none=True),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as Markdown, with command, seeds, machine and date."""
+    summary, machine, setting = Summary.model_validate(result["summary"]), result["machine"], result["setting"]
+    images = ", ".join(f"{count:,} {name}" for name, count in summary.images.items())
+    seeds, encoder = ", ".join(map(str, summary.seeds)), setting["encoder"]
+    head = [
+        f"`{result['command']}`, {machine['cores']} cores of {machine['cpu']}, {result['date']}, commit",
+        f"{result['commit']}, seeds {seeds}, {result['hours']} h.",
+        f"{setting['dataset']} ({images}), {setting['pixels']} px, {encoder['kind']} of width {encoder['width']},",
+        f"batch {setting['batch_size']}, {setting['passes']} encoder passes an image.",
+    ]
+    return "\n".join([*head, "", markdown(summary)])
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="of the run's folder; `plumage` is drawn, others need --photos")],
+    photos: Annotated[Path | None, typer.Option(help="folder of labelled photographs")] = None,
+    licence: str = "",
+    seeds: str = "0",
+    passes: Annotated[str, typer.Option(help="of the base, and after it; default as in params.yaml")] = "",
+    jobs: Annotated[int, typer.Option(help="arms side by side")] = 1,
+    fresh: Annotated[bool, typer.Option(help="forget what an earlier commit made")] = False,
+    out: Annotated[Path | None, typer.Option(help="write OUT.md and OUT.json")] = None,
+) -> None:
+    """Run every arm, resumably, and write the table."""
+    changes: dict[str, Any] = {}
+    if photos:
+        changes["dataset"] = {"kind": "folder", "path": str(photos.resolve()), "licence": licence or "unknown"}
+    if passes:
+        changes["pretrain_decoder.passes"], changes["train_encoder.passes"] = map(int, passes.split(","))
+    folder = ROOT / ".discern" / "benchmarks" / name
+    clone(folder, fresh)
+    params = describe(folder, [int(seed) for seed in seeds.split(",")], changes)
+    clock = folder / ".discern" / "seconds"
+    before, began = float(clock.read_text()) if clock.exists() else 0.0, time.perf_counter()
+    try:
+        run(folder, params, jobs)
+    finally:
+        clock.parent.mkdir(exist_ok=True)
+        clock.write_text(str(before + time.perf_counter() - began))
+    found = result(folder, params, (before + time.perf_counter() - began) / 3600)
+    publish(found, table(found), out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
