@@ -28,6 +28,7 @@ def parameters(setting: Setting) -> Base:
         accumulate=1,
         sync_batch_norm=False,
         encoder=ResNet(kind=setting.network, width=setting.width, stem="imagenet"),
+        weights="none",
         views=Views(
             crop_area=(0.08, 1.0), flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2,
             grayscale=0.2, solarize=0.0, blur=0.5,

@@ -25,13 +25,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "jigsaw": {"permutations": 20, "tile": 0.85, "bottleneck": 16, "dropout": 0.5, "grayscale": 0.3},
     "lcr": {"projections": 8, "fitting_weight": 0.01, **QUEUE},
     "moco": QUEUE,
+    "pmg": {"width": 16, "encoder_rate": 0.1},
     "rotation": {},
     "simclr": {"temperature": 0.5, **SIZES},
     "simclr_corrupted": {
         "temperature": 0.5, "corruption": {"kind": "dcl_jigsaw", "grid": 3, "reach": 2.0}, "sides": "one", **SIZES,
     },
     "simsiam": SIZES,
-    "supervised": {"label_smoothing": 0.1},
+    "supervised": {"weights": "none", "label_smoothing": 0.1},
     "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **SIZES},
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.models.precision import full
-from discern.params.encoder import Attended, ResNet, ViT
+from discern.params.encoder import Attended, HistogramHOG, RawPixels, ResNet, ViT
 from discern.params.model import ParamModel
 
 
@@ -56,4 +56,12 @@ def _new(params: ParamModel) -> ImageEncoder:
             from discern.models.attended import AttendedEncoder
 
             return AttendedEncoder(params, _new(params.encoder))
+        case RawPixels():
+            from discern.models.handcrafted import RawPixelEncoder
+
+            return RawPixelEncoder(params)
+        case HistogramHOG():
+            from discern.models.handcrafted import HistogramHOGEncoder
+
+            return HistogramHOGEncoder(params)
     raise TypeError(f"no encoder is described by {type(params).__name__}")

@@ -47,5 +47,30 @@ class Attended(ParamModel):
     projections: int = Field(ge=1, description="1x1 filters whose maximum is the attention")
 
 
-Architecture = Annotated[ResNet | ViT | Attended, Field(discriminator="kind")]
+class RawPixels(ParamModel):
+    """The image itself, small: no network."""
+
+    kind: Literal["raw_pixels"]
+    side: int = Field(ge=1, le=256, description="pixels that the image is resized to; 3 side^2 features")
+
+
+class HistogramHOG(ParamModel):
+    """Colour histogram and histogram of oriented gradients: no network."""
+
+    kind: Literal["histogram_hog"]
+    bins: int = Field(ge=2, le=16, description="of red, of green and of blue; bins^3 together")
+    side: int = Field(ge=8, le=512, description="pixels that the image is resized to for the gradients")
+    pixels_per_cell: int = Field(ge=2, description="side of a cell of gradients; blocks are 2x2 cells")
+
+    @model_validator(mode="after")
+    def _a_block_fits(self) -> Self:
+        if self.side < 2 * self.pixels_per_cell:
+            raise ValueError(
+                f"side: {self.side} pixels hold no block of 2x2 cells of {self.pixels_per_cell} pixels; lower"
+                " pixels_per_cell"
+            )
+        return self
+
+
+Architecture = Annotated[ResNet | ViT | Attended | RawPixels | HistogramHOG, Field(discriminator="kind")]
 """Every network that an arm may leave behind; `Encoder` are those that arms start from."""

@@ -51,6 +51,10 @@ class Base(ParamModel):
     )
     sync_batch_norm: bool = Field(description="true: several processes normalise by their whole batch")
     encoder: Encoder
+    weights: str = Field(
+        description="what arms start from. none: random weights; imagenet1k_v1: torchvision's, which saw"
+        " ImageNet's labels; or a .safetensors, .pth or .pt file (when it is replaced, give it another name)"
+    )
     views: Views
     optimizer: Optimizer
 

@@ -12,6 +12,7 @@ from discern.data.views import denormalise, to_unit
 from discern.evaluation.features import extract
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.encoder import build_encoder
+from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_decoder, save_encoder
 from discern.ssl.base import build_method
 from discern.stages.context import Context
@@ -28,8 +29,9 @@ QUALITY_IMAGES = 256  # training images that PSNR and SSIM are measured on
 def run(ctx: Context) -> None:
     """Train the base of one seed and measure its reconstructions."""
     base, params = ctx.params.base, ctx.params.pretrain_decoder
-    inputs = load_inputs(ctx, [], [base, params])
+    inputs = load_inputs(ctx, weight_files(base.weights), [base, params])
     encoder = build_encoder(base.encoder, ctx.seed)
+    initialise(encoder, base.weights)
     decoder = build_decoder(params.decoder, encoder.dim, ctx.seed)
     method = build_method(params.loss, encoder, len(inputs.train.images), ctx.seed)
     objective = ContrastiveObjective(

@@ -9,6 +9,7 @@ import torch
 from discern.arms import Setup, build, registered
 from discern.errors import DataError
 from discern.models.encoder import ImageEncoder, build_encoder
+from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
 from discern.ssl.base import JointEmbedding
 from discern.stages.context import Context
@@ -22,15 +23,19 @@ def run(ctx: Context) -> None:
     """Train one baseline of one seed."""
     arm, base = str(ctx.arm), ctx.params.base
     params = ctx.params.train_baseline[arm]
-    inputs = load_inputs(ctx, [], [base, params])
-    if registered()[params.kind].role == "supervised":
+    files = weight_files(base.weights, getattr(params, "weights", "none"))
+    inputs = load_inputs(ctx, files, [base, params])
+    role = registered()[params.kind].role
+    if role == "supervised":
         inputs = only_labelled(inputs, arm)
     train = inputs.train
     labels = torch.from_numpy(np.array(train.labels))
     encoder = build_encoder(base.encoder, ctx.seed)
+    if role != "untrained":  # those make an encoder of their own
+        initialise(encoder, base.weights)
     built = build(params, Setup(encoder, len(train.images), ctx.seed, inputs.size, labels, len(train.classes)))
 
-    checkpoint = None
+    checkpoint, objective = None, None
     if isinstance(built, ImageEncoder):
         encoder = built
         write_curve(ctx.workspace.curve(arm, ctx.seed), [])
@@ -42,6 +47,9 @@ def run(ctx: Context) -> None:
     folder = ctx.workspace.encoder(arm, ctx.seed)
     with atomic_dir(folder) as out:
         save_encoder(out, encoder, inputs.size)
+        if objective is not None:
+            measured = inputs.val if len(inputs.val.images) else train
+            ctx.record.metrics(objective.leave(out, measured.images, ctx.device))
     ctx.record.artifact(folder, "encoder")
     if checkpoint is not None:
         checkpoint.discard()

@@ -1,13 +1,17 @@
 """What a training step minimises: the contrastive loss alone, with reconstruction, with pairs, or labels."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discern.data.views import Augment, normalise
+from discern.models.classifiers import Linear, LinearClassifier, save_classifier
 from discern.models.decoder import ImageDecoder
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
@@ -102,6 +106,19 @@ class Objective(nn.Module):
 
     def after_step(self) -> None:
         """Called once after every optimiser step."""
+
+    def leave(self, folder: Path, val_images: npt.NDArray[np.uint8], device: torch.device) -> dict[str, float]:  # noqa: ARG002  # most leave nothing
+        """Write what is kept beside the encoder, at the end of training.
+
+        Args:
+            folder: of the encoder.
+            val_images: (N, S, S, 3), to measure on; may be empty.
+            device: where to compute.
+
+        Returns:
+            What was measured, by name.
+        """
+        return {}
 
 
 class ContrastiveObjective(Objective):
@@ -234,7 +251,7 @@ class SupervisedObjective(Objective):
     def __init__(self, encoder: ImageEncoder, labels: Tensor, classes: int, label_smoothing: float) -> None:
         super().__init__()
         self.encoder, self.classes, self.label_smoothing = encoder, classes, label_smoothing
-        self.head = nn.Linear(encoder.dim, classes)
+        self.head = LinearClassifier(Linear(kind="linear", dim=encoder.dim, classes=classes))
         self.register_buffer("labels", labels, persistent=False)
         self.passes = 1
 
@@ -249,6 +266,11 @@ class SupervisedObjective(Objective):
     def chance(self, batch_size: int) -> float:  # noqa: ARG002  # the classes, not the batch, decide
         """ln(classes)."""
         return float(torch.log(torch.tensor(float(self.classes))))
+
+    def leave(self, folder: Path, val_images: npt.NDArray[np.uint8], device: torch.device) -> dict[str, float]:  # noqa: ARG002  # as above
+        """Write the head."""
+        save_classifier(folder, self.head)
+        return {}
 
 
 def reconstruction_loss(decoder: ImageDecoder, y: Tensor, x: Tensor) -> Tensor:
