@@ -12,7 +12,7 @@ from discern.data.packed import PackedSplit
 from discern.errors import DataError
 from discern.evaluation.bootstrap import mean_interval
 from discern.evaluation.protocol import Evaluation, evaluate
-from discern.models.encoder import build_encoder
+from discern.models.encoder import ImageEncoder, build_encoder
 from discern.models.weights import save_encoder
 from discern.params.encoder import ResNet
 from discern.params.load import load
@@ -72,6 +72,9 @@ def test_all_figures_of_a_labelled_data_set_with_parts(params: Params) -> None:
         },
         "label_free": {"alignment", "uniformity", "view_rank1", "effective_rank", "std"},
         "localisation": {"energy", "energy_low", "energy_high", "area", "excluded"},
+        "mlp": {"top1", "top1_low", "top1_high", "balanced", "macro_f1"},
+        "fractions": {f"{name}_{p}" for p in (10, 20, 50) for name in ("top1", "images")}
+        | {f"top1_{p}_{end}" for p in (10, 20, 50) for end in ("min", "max")},
         "floor": {"majority"},
         "images": {"train", "val", "test", "classes"},
     }
@@ -79,6 +82,10 @@ def test_all_figures_of_a_labelled_data_set_with_parts(params: Params) -> None:
     assert metrics["floor"]["majority"] == 14 / 40
     assert metrics["probe"]["top1"] > 0.6  # colours are easy, even for a random encoder
     labels = np.arange(40) % 3
+    assert result.confusion is not None
+    assert np.trace(result.confusion) == round(40 * metrics["probe"]["top1"])
+    assert result.subsets is not None
+    assert set(result.subsets["path"]) <= {f"0/{i}.png" for i in range(60)}
     for name in ("probe", "knn"):
         right = outcomes[f"{name}_pred"] == labels
         np.testing.assert_array_equal(outcomes[f"{name}_correct"], right)
@@ -157,6 +164,62 @@ def test_one_class_has_nothing_to_tell_apart(params: Params) -> None:
     assert set(result.findings.metrics) == {"label_free", "images"}
 
 
+def changed(params: Params, part: str, **values: Any) -> Params:
+    """The same parameters but for some of one part of `evaluate`."""
+    section = getattr(params.evaluate, part).model_copy(update=values)
+    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={part: section})})
+
+
+def test_parts_can_be_switched_off(params: Params) -> None:
+    off = changed(changed(params, "mlp", epochs=0), "fractions", shares=[])
+    result = run_protocol(off, split(60, 0), split(15, 1), split(40, 2))
+    assert not {"mlp", "fractions", "finetune"} & set(result.findings.metrics)
+    assert result.subsets is None
+
+
+@pytest.mark.parametrize(("k", "given"), [(20, True), (21, False)])
+def test_many_neighbours_vote_where_the_smallest_class_has_as_many(params: Params, k: int, given: bool) -> None:
+    result = run_protocol(changed(params, "knn", large_k=k), split(62, 0), split(15, 1), split(40, 2))
+    found = result.findings.metrics["knn"]
+    assert ("top1_large" in found) == ("knn_large_correct" in result.findings.outcomes) == given
+    assert not result.findings.notes
+    if given:  # equal to k: the same vote
+        assert (found["top1_large"], found["large_k"]) == (found["top1"], k)
+
+
+def test_fine_tuning_is_a_section_of_its_own_and_says_what_moved(params: Params) -> None:
+    tuned = changed(params, "finetune", layers="last_stage", epochs=2, batch_size=30)
+    result = run_protocol(tuned, split(60, 0), split(15, 1), without_labels(split(40, 2), slice(0, 4)))
+    assert set(result.findings.metrics["finetune"]) == {"top1", "top1_low", "top1_high", "balanced", "macro_f1"}
+    assert np.isnan(result.findings.outcomes["finetune_correct"][:4]).all()
+    assert result.findings.notes == ["fine-tuning: the encoder's last stage and a linear head, 2 epochs"]
+    frozen = run_protocol(params, split(60, 0), split(15, 1), without_labels(split(40, 2), slice(0, 4)))
+    np.testing.assert_array_equal(result.features, frozen.features)
+    assert result.findings.metrics["probe"] == frozen.findings.metrics["probe"]
+
+
+class Mosaic(ImageEncoder):
+    """Mean colours of the image's quarters: no feature map, nothing to train."""
+
+    dim = 12
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+def test_an_encoder_without_a_feature_map_has_no_heat_maps(params: Params) -> None:
+    tuned = changed(params, "finetune", layers="all")
+    data = split(60, 0), split(15, 1), split(40, 2, parts=True)
+    result = evaluate(Mosaic(), *data, tuned.evaluate, tuned.base, torch.device("cpu"))
+    assert result.heat_maps is None
+    assert "probe" in result.findings.metrics
+    assert not {"localisation", "finetune"} & set(result.findings.metrics)
+    assert result.findings.notes == [
+        "fine-tuning: the encoder has nothing to train: left out",
+        "heat maps and localisation need an encoder with a feature map: left out",
+    ]
+
+
 def test_fewer_training_images_than_k_is_noted(params: Params) -> None:
     result = run_protocol(params, split(9, 0), split(6, 1), split(10, 2))
     assert result.findings.metrics["knn"]["k"] == 9
@@ -210,7 +273,10 @@ def test_the_stage_writes_the_same_bytes_every_time(
         folder = workspace.embeddings("continue", 3)
         files = [*sorted(folder.iterdir()), workspace.metrics("continue", 3)]
         contents.append({path.name: path.read_bytes() for path in files})
-    assert set(contents[0]) == {"cams.npy", "cams_rows.npy", "outcomes.parquet", "test.npz", "3.json"}
+    assert set(contents[0]) == {
+        *("cams.npy", "cams_rows.npy", "outcomes.parquet", "test.npz", "3.json"),
+        *("confusion.csv", "subsets.csv"),
+    }
     assert contents[0] == contents[1]
 
     figures = json.loads(contents[0]["3.json"])
@@ -218,6 +284,13 @@ def test_the_stage_writes_the_same_bytes_every_time(
     assert record.figures["images.test"] == 40
     assert record.files == [workspace.metrics("continue", 3)]
     assert record.datasets == [("test", "evaluation")]
+
+    confusion = pd.read_csv(folder / "confusion.csv", index_col="true")
+    assert confusion.index.tolist() == confusion.columns.tolist() == CLASSES
+    assert np.trace(confusion) == round(40 * figures["probe"]["top1"])
+    subsets = pd.read_csv(folder / "subsets.csv")
+    assert subsets["subset"].unique().tolist() == [0, 1, 2]
+    assert (subsets["share"] == 0.1).sum() == 3 * figures["fractions"]["images_10"]
 
     outcomes = pd.read_parquet(folder / "outcomes.parquet")
     assert outcomes["path"].tolist() == [f"2/{i}.png" for i in range(40)]

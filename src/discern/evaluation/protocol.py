@@ -4,22 +4,26 @@ Labels of val choose the probe's strength, labels of test only score. Where labe
 the figures that can be had are given, and a note says what was left out.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 from discern.data.views import Augment
 from discern.errors import DataError
-from discern.evaluation import knn, probe, retrieval
-from discern.evaluation.bootstrap import mean_interval
+from discern.evaluation import finetune, retrieval
+from discern.evaluation.classification import classify
 from discern.evaluation.features import Extract, extract
+from discern.evaluation.findings import Features, Findings, Labelled, Labels, among_all, interval, judged
 from discern.evaluation.label_free import label_free
 from discern.evaluation.localisation import grad_cams, heat_maps, localise
-from discern.params.pipeline import Bootstrap, Evaluate
+from discern.evaluation.probe import LinearProbe
+from discern.models.encoder import has_feature_map
+from discern.params.evaluation import Bootstrap, Evaluate
 from discern.params.training import Base
 
 if TYPE_CHECKING:
@@ -30,30 +34,7 @@ VIEWS_SEED = 0  # every arm and seed sees the same two augmented views of a test
 NEIGHBOURS = 12
 HEAT_MAPS = 24
 
-Features = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-Labelled = tuple[Features, Labels]
-
-
-@dataclass
-class Findings:
-    """What one part of the protocol found.
-
-    Attributes:
-        metrics: nested figures, as they go to metrics/arms/ARM/SEED.json.
-        outcomes: columns with one entry per test image; NaN where there is no outcome.
-        notes: what was left out or done otherwise, for the reader of the figures.
-    """
-
-    metrics: dict[str, Any] = field(default_factory=dict)
-    outcomes: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, other: "Findings") -> None:
-        """Take in another part's findings."""
-        self.metrics |= other.metrics
-        self.outcomes |= other.outcomes
-        self.notes += other.notes
+Where = tuple[torch.device, int, Any]  # device, batch size and precision of a pass over images
 
 
 @dataclass(frozen=True)
@@ -64,14 +45,18 @@ class Evaluation:
         findings: of all parts together.
         features: (N,D) of the test images.
         heat_maps: (n,S,S) Grad-CAM of the probe's logit of the true class (of the predicted one, where the
-            probe does not know the true class), or None without a probe.
+            probe does not know the true class), or None without a probe or without a feature map.
         heat_map_rows: (n,) test rows of `heat_maps`, evenly spread.
+        confusion: (C,C) test images by true (row) and predicted class of the probe, or None without a probe.
+        subsets: path, subset and share of the images of the label fractions, or None where there are none.
     """
 
     findings: Findings
     features: Features
     heat_maps: npt.NDArray[np.uint8] | None
     heat_map_rows: npt.NDArray[np.int64]
+    confusion: npt.NDArray[np.int64] | None = None
+    subsets: pd.DataFrame | None = None
 
 
 def evaluate(
@@ -90,7 +75,7 @@ def evaluate(
         train: what the probe and the nearest neighbours learn from.
         val: what the probe's strength is chosen on.
         test: what is scored.
-        params: k, temperature, strengths and bootstrap.
+        params: of every part of the protocol.
         base: views, precision and batch size, as in training.
         device: where to compute.
 
@@ -108,22 +93,26 @@ def evaluate(
     findings.add(_label_free(run, test, features, base, device))
     findings.add(_retrieval(features, test.labels, params.bootstrap, device))
 
-    fitted, classified = _classification(
-        _labelled(run, train), _labelled(run, val), (features, test.labels), len(test.classes), params, device
+    classified = classify(
+        _labelled(run, train),
+        _labelled(run, val),
+        (features, test.labels),
+        train.index["path"][train.labels >= 0].tolist(),
+        len(test.classes),
+        params,
+        device,
     )
-    findings.add(classified)
+    findings.add(classified.findings)
     rows = np.unique(np.linspace(0, len(features) - 1, HEAT_MAPS).round().astype(np.int64))
-    if fitted is None:
-        return Evaluation(findings, features, None, rows)
-
-    known = test.labels >= 0
-    where = (device, base.batch_size, base.precision)
-    if test.parts is not None:
-        weight = np.where(known[:, None], fitted.weight[test.labels], 0.0)
-        findings.add(_localisation(encoder, test, weight, params.bootstrap, where))
-    target = np.where(known & np.isfinite(fitted.bias)[test.labels], test.labels, findings.outcomes["probe_pred"])
-    cams = grad_cams(encoder, test.images[rows], fitted.weight[target[rows]], *where)
-    return Evaluation(findings, features, heat_maps(np.concatenate(list(cams))), rows)
+    drawn = None
+    if classified.probe is not None:
+        if params.finetune.layers != "none":
+            findings.add(_finetuned(encoder, train, test, params, base, device))
+        where = (device, base.batch_size, base.precision)
+        predictions = findings.outcomes["probe_pred"]
+        looked, drawn = _looked(encoder, test, rows, classified.probe, predictions, params.bootstrap, where)
+        findings.add(looked)
+    return Evaluation(findings, features, drawn, rows, classified.confusion, classified.subsets)
 
 
 def _labelled(run: Extract, split: "PackedSplit") -> Labelled:
@@ -155,54 +144,53 @@ def _retrieval(features: Features, labels: Labels, bootstrap: Bootstrap, device:
         return found
     result = retrieval.leave_one_out(features[known], labels[known], device)
     found.metrics["retrieval"] = {
-        **_interval("rank1", result.rank1, bootstrap),
+        **interval("rank1", result.rank1, bootstrap),
         "rank5": float(np.nanmean(result.rank5)),
-        **_interval("map", result.ap, bootstrap),
+        **interval("map", result.ap, bootstrap),
         "excluded": result.excluded,
     }
-    found.outcomes |= {"rank1_correct": _spread(result.rank1, known), "ap": _spread(result.ap, known)}
+    found.outcomes |= {"rank1_correct": among_all(result.rank1, known), "ap": among_all(result.ap, known)}
     return found
 
 
-def _classification(
-    train: Labelled, val: Labelled, test: Labelled, n_classes: int, params: Evaluate, device: torch.device
-) -> tuple[probe.LinearProbe | None, Findings]:
-    """Linear probe, kNN and the majority floor; images without label are predicted but not scored."""
-    features, labels = test
-    known = labels >= 0
-    if len(np.unique(train[1])) < 2 or not known.any():
-        none = np.full(len(labels), np.nan)
-        return None, Findings(
-            outcomes=dict.fromkeys(("probe_pred", "knn_pred", "probe_correct", "knn_correct"), none),
-            notes=["probe and kNN need two labelled classes in train and a labelled test image: left out"],
-        )
-    fitted = probe.fit(train, val, n_classes, params.probe.strengths)
-    scores = probe.score(fitted, features, labels)
-    voted = knn.vote(*train, features, params.knn.k, params.knn.temperature, device)
-    knn_correct = np.where(known, voted.predictions == labels, np.nan)
-    majority = np.bincount(train[1]).argmax()
-    chosen = {} if fitted.val_top1 is None else {"val_top1": fitted.val_top1}
-    return fitted, Findings(
-        metrics={
-            "probe": {
-                **_interval("top1", scores.correct, params.bootstrap),
-                "top5": float(np.nanmean(scores.top5)),
-                "balanced": scores.balanced,
-                "macro_f1": scores.macro_f1,
-                "strength": fitted.strength,
-                **chosen,
-            },
-            "knn": {**_interval("top1", knn_correct, params.bootstrap), "k": voted.k},
-            "floor": {"majority": float((labels[known] == majority).mean())},
-        },
-        outcomes={
-            "probe_pred": scores.predictions,
-            "knn_pred": voted.predictions,
-            "probe_correct": scores.correct,
-            "knn_correct": knn_correct,
-        },
-        notes=[*fitted.notes, *([voted.note] if voted.note else [])],
-    )
+def _finetuned(
+    encoder: "ImageEncoder",
+    train: "PackedSplit",
+    test: "PackedSplit",
+    params: Evaluate,
+    base: Base,
+    device: torch.device,
+) -> Findings:
+    labelled = train.images, train.labels
+    predictions = finetune.predict(encoder, labelled, test.images, params.finetune, base, device)
+    if predictions is None:
+        return Findings(notes=["fine-tuning: the encoder has nothing to train: left out"])
+    found = judged("finetune", predictions, test.labels, params.bootstrap)
+    what = "the whole encoder" if params.finetune.layers == "all" else "the encoder's last stage"
+    found.notes.append(f"fine-tuning: {what} and a linear head, {params.finetune.epochs} epochs")
+    return found
+
+
+def _looked(
+    encoder: "ImageEncoder",
+    test: "PackedSplit",
+    rows: npt.NDArray[np.int64],
+    fitted: LinearProbe,
+    predictions: Labels,
+    bootstrap: Bootstrap,
+    where: Where,
+) -> tuple[Findings, npt.NDArray[np.uint8] | None]:
+    """Localisation, and heat maps (n,S,S) at `rows`: where the probe looks; None without a feature map."""
+    if not has_feature_map(encoder):
+        return Findings(notes=["heat maps and localisation need an encoder with a feature map: left out"]), None
+    found = Findings()
+    known = test.labels >= 0
+    if test.parts is not None:
+        weight = np.where(known[:, None], fitted.weight[test.labels], 0.0)
+        found.add(_localisation(encoder, test, weight, bootstrap, where))
+    target = np.where(known & np.isfinite(fitted.bias)[test.labels], test.labels, predictions)
+    cams = grad_cams(encoder, test.images[rows], fitted.weight[target[rows]], *where)
+    return found, heat_maps(np.concatenate(list(cams)))
 
 
 def _localisation(
@@ -210,25 +198,13 @@ def _localisation(
     test: "PackedSplit",
     weight: npt.NDArray[np.float64],
     bootstrap: Bootstrap,
-    where: tuple[torch.device, int, Any],
+    where: Where,
 ) -> Findings:
     assert test.parts is not None
     found = localise(encoder, test.images, test.parts, weight, *where)
     if found.excluded == len(found.energy):
         return Findings(notes=["localisation needs a part mask and a heat map on one image: left out"])
-    energy = _interval("energy", found.energy, bootstrap)
+    energy = interval("energy", found.energy, bootstrap)
     area = float(np.nanmean(found.area))
     figures = {**energy, "area": area, "excluded": found.excluded}
     return Findings({"localisation": figures}, {"energy": found.energy})
-
-
-def _interval(name: str, outcomes: npt.NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, float]:
-    interval = mean_interval(outcomes, bootstrap.samples, bootstrap.seed)
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _spread(values: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Outcomes of the labelled images at their rows among all; NaN elsewhere."""
-    column = np.full(len(known), np.nan)
-    column[known] = values
-    return column

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from discern.params.dataset import Dataset
 from discern.params.encoder import ViT
+from discern.params.evaluation import Evaluate
 from discern.params.model import ParamModel
 from discern.params.synthesis import (
     Control,
@@ -47,34 +48,6 @@ class Pack(ParamModel):
 
     image_size: int = Field(ge=16, le=1024, description="side in pixels")
     resize: Literal["crop", "pad", "squash"] = Field(description="how another aspect ratio becomes square")
-
-
-class Knn(ParamModel):
-    """Weighted nearest-neighbour vote, cosine similarity (Wu et al. 2018)."""
-
-    k: int = Field(ge=1)
-    temperature: float = Field(gt=0)
-
-
-class Probe(ParamModel):
-    """L2-regularised logistic regression on standardised features."""
-
-    strengths: list[float] = Field(min_length=1, description="C of scikit-learn; chosen on val")
-
-
-class Bootstrap(ParamModel):
-    """Resampling of test images for 95 % intervals."""
-
-    samples: int = Field(ge=100)
-    seed: int = Field(ge=0)
-
-
-class Evaluate(ParamModel):
-    """One protocol for every arm."""
-
-    knn: Knn
-    probe: Probe
-    bootstrap: Bootstrap
 
 
 class Report(ParamModel):

@@ -42,12 +42,21 @@ def run(ctx: Context) -> None:
 
 
 def save(folder: Path, result: "Evaluation", test: "PackedSplit") -> None:
-    """Write test.npz, outcomes.parquet and, where there is a probe, cams.npy with cams_rows.npy."""
+    """Write test.npz, outcomes.parquet and, with a probe, confusion.csv, subsets.csv, cams.npy, cams_rows.npy.
+
+    Heat maps also need an encoder with a feature map, and subsets.csv label fractions.
+    """
     import numpy as np
+    import pandas as pd
     import pyarrow.parquet as pq
 
     np.savez(folder / "test.npz", features=result.features)
     pq.write_table(outcome_table(result, test), folder / "outcomes.parquet")
+    if result.confusion is not None:
+        names = pd.Index(test.classes, name="true")
+        pd.DataFrame(result.confusion, index=names, columns=test.classes).to_csv(folder / "confusion.csv")
+    if result.subsets is not None:
+        result.subsets.to_csv(folder / "subsets.csv", index=False)
     if result.heat_maps is not None:
         np.save(folder / "cams.npy", result.heat_maps)
         np.save(folder / "cams_rows.npy", result.heat_map_rows)
@@ -62,6 +71,10 @@ def outcome_table(result: "Evaluation", test: "PackedSplit") -> "pa.Table":
         "knn_pred": pa.int64(),
         "probe_correct": pa.bool_(),
         "knn_correct": pa.bool_(),
+        "knn_large_correct": pa.bool_(),
+        "mlp_correct": pa.bool_(),
+        "finetune_correct": pa.bool_(),
+        "head_correct": pa.bool_(),
         "rank1_correct": pa.bool_(),
         "ap": pa.float64(),
         "energy": pa.float64(),
