@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 def run(ctx: Context) -> None:
     """Write metrics/arms/ARM/SEED.json and data/embeddings/ARM/SEED/."""
     from discern.data.packed import PackedSplit
+    from discern.evaluation.own_head import head_findings
     from discern.evaluation.protocol import evaluate
     from discern.models.weights import load_encoder
 
     assert ctx.arm is not None, "dvc.yaml gives every evaluation an arm"
     train, val, test = (PackedSplit.load(ctx.workspace.packed(split)) for split in ("train", "val", "test"))
-    encoder = load_encoder(ctx.workspace.encoder(ctx.arm, ctx.seed))
+    trained = ctx.workspace.encoder(ctx.arm, ctx.seed)
+    encoder = load_encoder(trained)
     ctx.record.dataset("test", test.index, test.digest, context="evaluation")
-    result = evaluate(encoder, train, val, test, ctx.params.evaluate, ctx.params.base, ctx.device)
+    params, base = ctx.params.evaluate, ctx.params.base
+    result = evaluate(encoder, train, val, test, params, base, ctx.device)
+    result.findings.add(head_findings(trained, test.images, test.labels, params.bootstrap, base, ctx.device))
 
     metrics = result.findings.metrics
     if result.findings.notes:
