@@ -60,14 +60,18 @@ def results() -> None:
     """Print the table of arms and where the report is."""
     from rich.console import Console
 
+    from discern.report import terminal
     from discern.report.summary import read_summary
-    from discern.report.table import explanation, headline, terminal
+    from discern.report.table import explanation, headline
     from discern.workspace import Workspace
 
     workspace = Workspace(Path.cwd())
     summary = read_summary(workspace.summary.relative_to(Path.cwd()))
     console = Console(highlight=False)
-    console.print(terminal(summary))
+    console.print(terminal.arms(summary))
+    if (shares := terminal.shares(summary)) is not None:
+        console.print()
+        console.print(shares)
     console.print(f"\n[bold]{headline(summary)}.[/bold]")
     for sentence in explanation(summary):
         console.print(sentence)

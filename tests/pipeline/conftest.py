@@ -26,6 +26,8 @@ TINY: dict[str, Any] = {
     "pretrain_decoder.decoder": {"width": 16, "resolution": 16},
     "train_encoder.passes": 4,
     "evaluate.bootstrap": {"samples": 100, "seed": 0},
+    "evaluate.fractions": {"shares": [0.5], "subsets": 2, "seed": 0},
+    "evaluate.mlp.epochs": 5,
 }
 
 

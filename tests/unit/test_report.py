@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
@@ -291,6 +292,58 @@ def test_score_panels_count_the_masked(made: Context) -> None:
     masked = pd.read_parquet(made.workspace.scores(0) / "scores.parquet")["mask"].sum()
     assert f"{masked} of 64 dimensions are perturbed" in panels[0].caption
     assert len(panels) == 3
+
+
+def test_other_protocols_confusions_and_super_resolution_are_shown_where_there_are_any(
+    text: str, tmp_path: Path
+) -> None:
+    for words in ("Other ways to score", "share of the labels", "mistakes most often", "super-resolution"):
+        assert words not in text
+    context = make_workspace(tmp_path / "full")
+    workspace = context.workspace
+    rng = np.random.default_rng(0)
+    for arm in ("discern", "continue", "simclr"):
+        path = workspace.metrics(arm, 0)
+        more = {"fractions": {"top1_10": 0.4, "top1_10_min": 0.3, "top1_10_max": 0.5}, "head": {"top1": 0.61}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    folder = workspace.embeddings("simclr", 0)
+    shape = (3, SIDE, SIDE, 3)
+    low, bicubic, restored, original = rng.integers(0, 256, (4, *shape), np.uint8)
+    np.savez(folder / "super_resolution.npz", low=low, bicubic=bicubic, restored=restored, original=original)
+    path = workspace.metrics("simclr", 0)
+    quality = {"psnr": 24.06, "ssim": 0.714, "bicubic_psnr": 22.0, "bicubic_ssim": 0.6}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"super_resolution": quality}))
+    matrix = pd.DataFrame([[30, 10], [2, 8]], index=pd.Index(CLASSES, name="true"), columns=CLASSES)
+    matrix.to_csv(workspace.embeddings("discern", 0) / "confusion.csv")
+    run(context)
+    page = workspace.report.read_text(encoding="utf-8")
+    links = [link.removeprefix("#") for link in Page(page).links]
+    assert links == [*SECTIONS[:4], "super-resolution", *SECTIONS[4:]]
+    section = page.split('id="super-resolution"')[1].split("</section>")[0]
+    assert section.count("<img") == 3 * 4
+    assert "PSNR 24.1 dB, SSIM 0.71; by bicubic interpolation 22.0 dB and 0.60." in section
+    results = page.split('id="results"')[1].split("</section>")[0]
+    assert "Own head %" in results
+    assert "draws 30.0–50.0" in results
+    assert "&lt;finch&gt; for wren (10 of 40 images), wren for &lt;finch&gt; (2 of 10 images)." in results
+
+
+def test_many_arms_are_drawn_as_far_as_colours_can_be_told_apart(tmp_path: Path) -> None:
+    context = make_workspace(tmp_path / "many")
+    names = [f"arm{i}" for i in range(28)]
+    arms = context.params.arms.model_copy(update={"baselines": names})
+    simclr = context.params.train_baseline["simclr"]
+    params = context.params.model_copy(update={"arms": arms, "train_baseline": dict.fromkeys(names, simclr)})
+    for arm in names:
+        write_evaluation(context.workspace, arm, True)
+        write_training(context.workspace, arm)
+    run(replace(context, params=params))
+    page = context.workspace.report.read_text(encoding="utf-8")
+    assert "Lines are drawn for the first 8 of 30 arms" in page
+    section = page.split('id="training"')[1].split("</section>")[0]
+    assert section.count('class="dot"') == 1 + 8
+    assert "#0000" not in section
+    assert "var(--arm-8)" not in page
 
 
 def test_overlay_leaves_cold_places_alone_and_outlines_the_part() -> None:

@@ -11,9 +11,12 @@ from discern.errors import DataError
 from discern.evaluation.bootstrap import mean_interval, paired_difference
 from discern.params.load import load
 from discern.params.pipeline import Params
+from discern.report import terminal
 from discern.report.aggregate import summarise
+from discern.report.described import arms
+from discern.report.results import tables
 from discern.report.summary import LABELLED, Summary, read_summary
-from discern.report.table import explanation, headline, markdown, number, terminal
+from discern.report.table import explanation, headline, markdown, number
 from discern.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +167,88 @@ def test_missing_and_foreign_summaries_are_named(tmp_path: Path) -> None:
         read_summary(tmp_path / "summary.json")
 
 
+def add_figures(workspace: Workspace, arm: str, seed: int, sections: dict[str, dict[str, float]]) -> None:
+    path = workspace.metrics(arm, seed)
+    path.write_text(json.dumps(json.loads(path.read_text()) | sections))
+
+
+def with_protocols(tmp_path: Path) -> tuple[Workspace, Params]:
+    """Every arm with label fractions; discern alone with an MLP probe, which has outcomes."""
+    workspace, chosen, outcomes = make(tmp_path, {"discern": 0.8})
+    for arm in chosen.arms.all:
+        for seed in (0, 1):
+            shares = {"top1_5": 0.2 + seed / 10, "top1_5_min": 0.1 + seed / 10, "top1_5_max": 0.3 + seed / 10}
+            shares |= {"top1_50": 0.4, "top1_50_min": 0.4, "top1_50_max": 0.4, "images_50": 5}
+            add_figures(workspace, arm, seed, {"fractions": shares})
+    for seed, right in enumerate(outcomes["discern"]):
+        path = workspace.embeddings("discern", seed) / "outcomes.parquet"
+        frame = pd.read_parquet(path)
+        frame["mlp_correct"] = pd.array([bool(r) for r in right], dtype="boolean")
+        frame.to_parquet(path)
+        add_figures(workspace, "discern", seed, {"mlp": {"top1": sum(right) / IMAGES}})
+    return workspace, chosen
+
+
+def test_label_fractions_are_a_table_of_their_own_without_intervals(tmp_path: Path) -> None:
+    found = summarise(params(2), with_protocols(tmp_path)[0])
+    figure = found.arms["continue"]["fractions.top1_5"]
+    assert figure.mean == pytest.approx(0.25)
+    assert figure.subsets == pytest.approx((0.1, 0.4)), "over draws and seeds"
+    assert figure.interval is None
+    assert figure.difference is None
+    assert [m.title for m in found.shares] == ["5 %", "50 %", "100 %"]
+    text = markdown(found)
+    assert "| arm | 5 % | 50 % | 100 % |" in text
+    assert "means over draws and 2 seeds" in text
+    assert "| continue (control) | 25.0 (10.0–40.0) | 40.0 (40.0–40.0) |" in text
+
+
+def test_a_protocol_that_one_arm_has_is_a_column_with_dashes_for_the_others(tmp_path: Path) -> None:
+    workspace, chosen = with_protocols(tmp_path)
+    found = summarise(chosen, workspace)
+    figure = found.arms["discern"]["mlp.top1"]
+    assert figure.interval == found.arms["discern"]["probe.top1"].interval
+    assert figure.difference is None, "the control has none"
+    assert "mlp.top1" not in found.arms["continue"]
+    assert "| arm | Balanced accuracy % | MLP probe % |" in markdown(found)
+    grids = tables(found, arms(chosen))
+    other = grids["other_protocols"]
+    assert other is not None
+    assert other.columns == ["MLP probe %"]
+    assert [row[0].text for _, row in other.rows][1:] == ["–"] * 3
+    shares = grids["shares"]
+    assert shares is not None
+    assert shares.columns == ["5 %", "50 %", "100 %"]
+    assert shares.rows[0][1][0].note == "draws 10.0–40.0"
+
+
+def test_without_them_nothing_of_it_is_shown(tmp_path: Path) -> None:
+    workspace, chosen, _ = make(tmp_path, {})
+    found = summarise(chosen, workspace)
+    assert found.shares == ()
+    assert terminal.shares(found) is None
+    assert "share of the labels" not in markdown(found)
+    assert "MLP" not in markdown(found)
+    grids = tables(found, arms(chosen))
+    assert grids["other_protocols"] is None
+    assert grids["shares"] is None
+
+
+def test_arms_beyond_the_colours_are_grey() -> None:
+    chosen = params(1)
+    names = [f"arm{i}" for i in range(20)]
+    simclr = chosen.train_baseline["simclr"]
+    many = chosen.model_copy(
+        update={
+            "arms": chosen.arms.model_copy(update={"baselines": names}),
+            "train_baseline": dict.fromkeys(names, simclr),
+        }
+    )
+    found = arms(many)
+    assert [arm.drawn for arm in found] == [True] * 8 + [False] * 14
+    assert (found[7].colour, found[8].colour) == ("var(--arm-7)", "var(--muted)")
+
+
 def test_numbers_for_people() -> None:
     probe = LABELLED[0]
     assert number(probe, 0.7104) == "71.0"
@@ -172,14 +257,17 @@ def test_numbers_for_people() -> None:
     assert number(probe, -0.0001, signed=True) == "0.0"
 
 
-def test_terminal_table_fits_80_columns(tmp_path: Path) -> None:
+def test_terminal_tables_fit_80_columns(tmp_path: Path) -> None:
     from rich.console import Console
 
-    workspace, chosen, _ = make(tmp_path, {"discern": 0.8, "random_init": 0.1})
+    workspace, chosen = with_protocols(tmp_path)
     found: Summary = summarise(chosen, workspace)
     console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
-    console.print(terminal(found))
+    console.print(terminal.arms(found))
+    console.print(terminal.shares(found))
     text = console.export_text()
+    assert "MLP" not in text, "the main five columns stay as they are"
+    assert "10.0–40.0" in text
     assert "…" not in text.replace("…−", "").replace("…+", ""), "nothing is cut off"
     figure = found.arms["discern"]["probe.top1"]
     assert figure.difference is not None

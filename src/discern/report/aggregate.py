@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from discern.errors import DataError
 from discern.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from discern.params.pipeline import Params
-from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict
+from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict, share_measures
 from discern.workspace import Workspace
 
 DIGITS = 6  # of the written figures: far below any interval, and the same whichever BLAS summed them
@@ -36,7 +36,7 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
 
     figures: dict[str, dict[str, Figure]] = {arm: {} for arm in arms}
     for arm in arms:
-        for measure in MEASURES:
+        for measure in (*MEASURES, *share_measures(_keys(metrics[arm]))):
             per_seed = [_value(one, measure) for one in metrics[arm]]
             values = [value for value in per_seed if value is not None]
             if len(values) < len(seeds):
@@ -44,6 +44,7 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
             figure: dict[str, Any] = {
                 "mean": _rounded(float(np.mean(values))),
                 "seeds": [_rounded(value) for value in values],
+                "subsets": _over_subsets(metrics[arm], measure),
             }
             ours = outcomes[arm].get(measure.column or "")
             theirs = outcomes[control].get(measure.column or "")
@@ -111,6 +112,21 @@ def _own_interval(metrics: dict[str, Any], measure: Measure) -> tuple[float, flo
     section, name = measure.key.split(".")
     low, high = (metrics.get(section, {}).get(f"{name}_{bound}") for bound in ("low", "high"))
     return None if low is None or high is None else (_rounded(low), _rounded(high))
+
+
+def _keys(metrics: list[dict[str, Any]]) -> set[str]:
+    """`SECTION.NAME` of every figure of every seed."""
+    sections = [(section, one) for found in metrics for section, one in found.items() if isinstance(one, dict)]
+    return {f"{section}.{name}" for section, figures in sections for name in figures}
+
+
+def _over_subsets(metrics: list[dict[str, Any]], measure: Measure) -> tuple[float, float] | None:
+    """Lowest and highest over draws of training labels, where the figure is a mean over such."""
+    section, name = measure.key.split(".")
+    lows, highs = ([one.get(section, {}).get(f"{name}_{end}") for one in metrics] for end in ("min", "max"))
+    if None in (*lows, *highs):
+        return None
+    return _rounded(min(lows)), _rounded(max(highs))
 
 
 def _outcomes(workspace: Workspace, arm: str, seeds: list[int]) -> Outcomes:

@@ -24,11 +24,14 @@ class Panel:
 
 
 def training(params: Params, workspace: Workspace, classes: int) -> list[Panel]:
-    """Loss, kNN accuracy and spread of the embeddings over training, one line for each arm and seed."""
+    """Loss, kNN accuracy and spread of the embeddings over training, one line for each arm and seed.
+
+    Only of as many arms, the first, as there are colours that can be told apart.
+    """
     frames: list[tuple[int | None, pd.DataFrame]] = []
     # Our arm and its controls go on from the base encoder, so their passes count from its last.
     continued = {"discern", *params.arms.controls}
-    for number, arm in [(None, "base"), *enumerate(params.arms.all)]:
+    for number, arm in [(None, "base"), *enumerate(params.arms.all[: figures.ARM_COLOURS])]:
         for seed in params.arms.seeds:
             path = workspace.curve(arm, seed)
             if path.is_file():

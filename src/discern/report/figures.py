@@ -35,7 +35,7 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-        colour: number of the arm's colour, None for the shared base encoder.
+        colour: number of the arm's colour, below ARM_COLOURS; None for the shared base encoder.
         x: encoder passes per training image.
         y: the figure, NaN where it was not measured.
         chance: its value for an encoder that knows nothing, NaN where there is none.
@@ -49,7 +49,7 @@ class Curve:
 
 def colour(number: int | None) -> str:
     """The stand-in colour of an arm."""
-    return MUTED if number is None else f"#0000{FIRST_ARM + number % ARM_COLOURS:02x}"
+    return MUTED if number is None else f"#0000{FIRST_ARM + number:02x}"
 
 
 def lines(

@@ -12,10 +12,14 @@ from markupsafe import Markup
 from discern import __version__
 from discern.params.pipeline import Params
 from discern.report import curves, pictures, results
+from discern.report.confusions import most_confused
+from discern.report.described import arms
 from discern.report.reproduction import duration, reproduction
 from discern.report.summary import Summary
-from discern.report.table import OURS, SYMBOLS, explanation, headline
+from discern.report.table import OURS, SHARES_TITLE, SYMBOLS, explanation, headline, spread_of
 from discern.workspace import Workspace
+
+CONFUSED = 6  # pairs of classes named on the page
 
 
 def render(params: Params, workspace: Workspace, summary: Summary) -> str:
@@ -37,7 +41,7 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
     environment.filters["duration"] = duration
     environment.filters["breakable"] = _breakable
     style = files("discern.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    described = results.arms(params)
+    described = arms(params)
     seed, shown = params.arms.seeds[0], params.report.examples
     content: dict[str, Any] = {
         "style": Markup(style),  # noqa: S704  our own file
@@ -51,10 +55,14 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         "arms": described,
         "tiles": results.tiles(summary, described),
         "tables": results.tables(summary, described),
+        "shares_title": SHARES_TITLE,
+        "shares_spread": spread_of(summary),
+        "confused": most_confused(workspace, seed, CONFUSED),
         "training": curves.training(params, workspace, summary.images.get("classes", 0)),
         "scores": curves.scores(workspace, seed),
         "reconstructions": pictures.reconstructions(workspace, seed, shown),
         "pairs": pictures.pairs(workspace, seed, shown),
+        "super_resolution": pictures.super_resolution(workspace, params.arms.all, seed, shown),
         "heat_maps": pictures.heat_maps(workspace, _compared(params), seed, shown),
         "neighbours": pictures.neighbours(workspace, seed, params.report.queries, params.report.neighbours),
         "examples": pictures.examples(workspace, shown),

@@ -26,6 +26,16 @@ class Photo:
 
 
 Card = list[Photo]  # pictures that belong together, side by side
+RESTORED = ("low", "bicubic", "restored", "original")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Small images that one arm enlarged, each beside its original, and how near they come to it."""
+
+    arm: str
+    cards: list[Card]
+    figures: str
 
 
 def reconstructions(workspace: Workspace, seed: int, count: int) -> list[Card]:
@@ -36,6 +46,30 @@ def reconstructions(workspace: Workspace, seed: int, count: int) -> list[Card]:
 def pairs(workspace: Workspace, seed: int, count: int) -> list[Card]:
     """Photographs, decoded, and decoded after the non-discriminative features were perturbed."""
     return _cards(workspace.pairs(seed) / "examples.npy", ["photo", "decoded", "perturbed"], count)
+
+
+def super_resolution(workspace: Workspace, arms: list[str], seed: int, count: int) -> list[Restored]:
+    """What every arm that enlarges images makes of small ones; none where there is no such arm."""
+    found = []
+    for arm in arms:
+        path = workspace.embeddings(arm, seed) / "super_resolution.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                columns = zip(*(arrays[row][:count] for row in RESTORED), strict=True)
+                cards = [[_photo(one, name) for one, name in zip(card, RESTORED, strict=True)] for card in columns]
+            found.append(Restored(arm, cards, _quality(workspace.metrics(arm, seed))))
+    return found
+
+
+def _quality(path: Path) -> str:
+    """PSNR and SSIM of restored and interpolated images as a sentence; empty where they are not known."""
+    figures = json.loads(path.read_text(encoding="utf-8")).get("super_resolution") if path.is_file() else None
+    if not figures:
+        return ""
+    return (
+        f"Over test images: PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.2f}; "
+        f"by bicubic interpolation {figures['bicubic_psnr']:.1f} dB and {figures['bicubic_ssim']:.2f}."
+    )
 
 
 def heat_maps(workspace: Workspace, arms: list[str], seed: int, count: int) -> list[Card]:

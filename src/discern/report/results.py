@@ -1,25 +1,21 @@
-"""The page's first part: what each arm is, its figures with intervals, and its difference to the control."""
+"""The page's first part: every arm's figures with intervals, and its difference to the control."""
 
 from dataclasses import dataclass
 
-from discern.arms import registered
-from discern.params.pipeline import Params
-from discern.params.synthesis import Continue
-from discern.report.summary import BALANCED, LABEL_FREE, LABELLED, Figure, Measure, Summary
-from discern.report.table import OURS, SYMBOLS, number, span
+from discern.report.described import Arm
+from discern.report.summary import (
+    CLASS_MEANS,
+    LABEL_FREE,
+    LABELLED,
+    OTHER_PROTOCOLS,
+    Figure,
+    Measure,
+    Summary,
+)
+from discern.report.table import OURS, SYMBOLS, heading, number, span
 
 MARGIN = 0.06  # of a bar's axis, left free on both sides
 REACH = 2.0  # the axis of differences reaches this many times as far as our own intervals
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One arm as the page names it; `colour` is its number in style.css."""
-
-    name: str
-    colour: int
-    role: str
-    about: str
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,6 @@ class Tile:
     value: str
     note: str
     verdict: str = ""
-
-
-def arms(params: Params) -> list[Arm]:
-    """Every arm with what it is, in the order of the tables."""
-    return [Arm(name, i, _role(name, params), _about(name, params)) for i, name in enumerate(params.arms.all)]
 
 
 def tiles(summary: Summary, described: list[Arm]) -> list[Tile]:
@@ -111,14 +102,30 @@ def figures(summary: Summary, described: list[Arm], measures: tuple[Measure, ...
         _position(control[m.key].mean, axes[m.key]) if m.key in control and control[m.key].interval else None
         for m in shown
     ]
-    return Grid([f"{m.title} %" if m.percent else m.title for m in shown], rows, reference)
+    return Grid([heading(m) for m in shown], rows, reference)
+
+
+def shares(summary: Summary, described: list[Arm]) -> Grid | None:
+    """The linear probe on shares of the labels, with the spread over draws; None where no share was scored."""
+    shown = summary.shown(summary.shares)
+    if not shown:
+        return None
+
+    def cell(measure: Measure, figure: Figure | None) -> Cell:
+        if figure is None:
+            return Cell()
+        note = f"draws {span(measure, figure.subsets)}" if figure.subsets else ""
+        return Cell(number(measure, figure.mean), note=note)
+
+    rows = [(arm, [cell(m, summary.arms[arm.name].get(m.key)) for m in shown]) for arm in described]
+    return Grid([heading(m) for m in shown], rows, [None] * len(shown))
 
 
 def differences(summary: Summary, described: list[Arm]) -> Grid | None:
     """Paired differences to the control, in points; None when nothing is compared."""
     shown = [
         m
-        for m in summary.shown(LABELLED)
+        for m in summary.shown((*LABELLED, *OTHER_PROTOCOLS))
         if any(arm[m.key].difference is not None for arm in summary.arms.values() if m.key in arm)
     ]
     if not shown:
@@ -143,7 +150,9 @@ def differences(summary: Summary, described: list[Arm]) -> Grid | None:
 def tables(summary: Summary, described: list[Arm]) -> dict[str, Grid | None]:
     """All tables of the page by name."""
     return {
-        "labelled": figures(summary, described, (*LABELLED, BALANCED)),
+        "labelled": figures(summary, described, (*LABELLED, *CLASS_MEANS)),
+        "other_protocols": figures(summary, described, OTHER_PROTOCOLS),
+        "shares": shares(summary, described),
         "label_free": figures(summary, described, LABEL_FREE),
         "differences": differences(summary, described),
     }
@@ -190,33 +199,3 @@ def _axis(column: list[Figure]) -> tuple[float, float]:
 
 def _position(value: float, axis: tuple[float, float]) -> float:
     return round(100 * (value - axis[0]) / (axis[1] - axis[0]), 2)
-
-
-def _role(name: str, params: Params) -> str:
-    if name == OURS:
-        return "ours"
-    if name == params.report.control:
-        return "control"
-    if name in params.arms.baselines and registered()[params.train_baseline[name].kind].role == "untrained":
-        return "floor"
-    return "control" if name in params.arms.controls else "baseline"
-
-
-def _about(name: str, params: Params) -> str:
-    before, after = params.pretrain_decoder.passes, params.train_encoder.passes
-    whole = f"from scratch for the whole budget of {before + after} encoder passes per image"
-    if name == OURS:
-        return (
-            f"the base encoder ({before} passes), then {after} passes with synthesized pairs: "
-            "features that do not discriminate are perturbed, decoded into an image, and the encoder learns "
-            "that nothing that matters has changed"
-        )
-    if name in params.arms.controls:
-        control = params.train_control[name]
-        if isinstance(control, Continue):
-            return f"the same base encoder, {after} more passes with the contrastive loss alone: no pairs"
-        if control.dims == "random":
-            return "like discern, but as many features are perturbed at random"
-        return "like discern, but the features that do discriminate are perturbed: this must hurt"
-    arm = registered()[params.train_baseline[name].kind]
-    return arm.about if arm.role == "untrained" else f"{arm.about}; {whole}"

@@ -1,9 +1,12 @@
-"""What the table of arms holds: every figure with its interval and its difference to the control.
+"""What the tables of arms hold: every figure with its interval and its difference to the control.
 
-`discern.report.aggregate` makes it from the evaluations, metrics/summary.json keeps it, and
-`discern.report.table` and the HTML page draw it.
+A column is one protocol: what is scored in another way stands in a column of its own. `discern.report.aggregate`
+makes it from the evaluations, metrics/summary.json keeps it, and `discern.report.table`, `discern.report.terminal`
+and the HTML page draw it.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,9 +52,27 @@ LABEL_FREE = (
     Measure("label_free.effective_rank", "Effective rank"),
     Measure("label_free.std", "Spread (std)"),
 )
-# Needs labels but has no outcome of its own per image.
-BALANCED = Measure("probe.balanced", "Balanced accuracy", percent=True)
-MEASURES = (*LABELLED, BALANCED, *LABEL_FREE)
+# Of the linear probe too, but with no outcome of their own per image.
+CLASS_MEANS = (
+    Measure("probe.balanced", "Balanced accuracy", percent=True),
+    Measure("probe.macro_f1", "Macro F1", percent=True),
+)
+# Each a protocol of its own, for arms that have it.
+OTHER_PROTOCOLS = (
+    Measure("knn.top1_large", "kNN, large k", "knn_large_correct", percent=True),
+    Measure("mlp.top1", "MLP probe", "mlp_correct", percent=True),
+    Measure("finetune.top1", "Fine-tuning", "finetune_correct", percent=True),
+    Measure("head.top1", "Own head", "head_correct", percent=True),
+)
+ALL_LABELS = Measure("probe.top1", "100 %", percent=True)
+MEASURES = (*LABELLED, *CLASS_MEANS, *OTHER_PROTOCOLS, *LABEL_FREE)
+SHARE = re.compile(r"fractions\.top1_(\d+)")
+
+
+def share_measures(keys: Iterable[str]) -> tuple[Measure, ...]:
+    """The probe on a share of the labels: one measure for each share among `keys`, the smallest first."""
+    percents = sorted({int(found[1]) for key in keys if (found := SHARE.fullmatch(key))})
+    return tuple(Measure(f"fractions.top1_{p}", f"{p} %", percent=True) for p in percents)
 
 
 class Figure(BaseModel):
@@ -61,6 +82,7 @@ class Figure(BaseModel):
         mean: over seeds.
         interval: 95 % bootstrap interval over test images, of outcomes averaged over seeds.
         seeds: the figure of every seed.
+        subsets: lowest and highest over draws of training labels, of all seeds; no interval.
         difference: arm minus control, paired by test image.
         difference_interval: its 95 % interval.
         verdict: whether that interval excludes 0, and on which side.
@@ -71,6 +93,7 @@ class Figure(BaseModel):
     mean: float
     seeds: list[float]
     interval: tuple[float, float] | None = None
+    subsets: tuple[float, float] | None = None
     difference: float | None = None
     difference_interval: tuple[float, float] | None = None
     verdict: Verdict | None = None
@@ -106,6 +129,12 @@ class Summary(BaseModel):
     def labelled(self) -> bool:
         """True where there are figures that need labels."""
         return bool(self.shown(LABELLED))
+
+    @property
+    def shares(self) -> tuple[Measure, ...]:
+        """Columns of the table of label fractions, all labels last; none where no share was scored."""
+        parts = share_measures(key for figures in self.arms.values() for key in figures)
+        return (*parts, ALL_LABELS) if parts else ()
 
     def shown(self, measures: tuple[Measure, ...]) -> list[Measure]:
         """Those of the measures that at least one arm has."""

@@ -1,15 +1,20 @@
-"""The summary in words: the verdict, the Markdown table and the table for the terminal."""
+"""The summary in words: the verdict and the Markdown tables."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from discern.report.summary import LABEL_FREE, LABELLED, Figure, Measure, Summary, Verdict
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
+from discern.report.summary import (
+    CLASS_MEANS,
+    LABEL_FREE,
+    LABELLED,
+    OTHER_PROTOCOLS,
+    Figure,
+    Measure,
+    Summary,
+    Verdict,
+)
 
 OURS = "discern"
-_COLOURS: dict[Verdict, str] = {"better": "green", "worse": "red", "undecided": ""}
+SHARES_TITLE = "Linear probe on a share of the labels"
 SYMBOLS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "undecided": "≈"}
 
 
@@ -71,25 +76,21 @@ def explanation(summary: Summary) -> list[str]:
 
 
 def markdown(summary: Summary) -> str:
-    """The table of arms and the paired differences, as Markdown."""
+    """The tables of arms and the paired differences, as Markdown."""
     lines = [f"**{headline(summary)}.** {' '.join(explanation(summary))}", ""]
-    for group in (LABELLED, LABEL_FREE):
-        measures = summary.shown(group)
-        if measures:
-            lines += _markdown_table(
-                ["arm", *(_heading(m) for m in measures)],
-                [
-                    [_name(arm, summary), *(_cell(m, figures.get(m.key)) for m in measures)]
-                    for arm, figures in summary.arms.items()
-                ],
-            )
-    compared = [m for m in summary.shown(LABELLED) if _compared(summary, m)]
-    if compared:
+    for group in (LABELLED, (*CLASS_MEANS, *OTHER_PROTOCOLS)):
+        lines += _arms_table(summary, group, _cell)
+    if shares := summary.shares:
+        lines += [f"{SHARES_TITLE}, accuracy in percent; {spread_of(summary)}:", ""]
+        lines += _arms_table(summary, shares, _share_cell)
+    lines += _arms_table(summary, LABEL_FREE, _cell)
+    differing = [m for m in summary.shown((*LABELLED, *OTHER_PROTOCOLS)) if compared(summary, m)]
+    if differing:
         lines += [f"Difference to `{summary.control}`, paired by test image, in points:", ""]
         lines += _markdown_table(
-            ["arm", *(m.title for m in compared)],
+            ["arm", *(m.title for m in differing)],
             [
-                [_name(arm, summary), *(_difference_cell(m, figures.get(m.key)) for m in compared)]
+                [_name(arm, summary), *(_difference_cell(m, figures.get(m.key)) for m in differing)]
                 for arm, figures in summary.arms.items()
                 if arm != summary.control
             ],
@@ -101,50 +102,10 @@ def markdown(summary: Summary) -> str:
     return "\n".join(lines) + "\n"
 
 
-def terminal(summary: Summary) -> "Table":
-    """The table of arms for a terminal of 80 columns: figures over their intervals."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    measures = summary.shown(LABELLED) or summary.shown(LABEL_FREE)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("arm", no_wrap=True)
-    for measure in measures:
-        name = measure.short or measure.title
-        table.add_column(f"{name} %" if measure.percent else name, justify="right", no_wrap=True)
-    compared = bool(measures) and _compared(summary, measures[0])
-    if compared:
-        name = (measures[0].short or measures[0].title).lower()
-        table.add_column(f"Δ {name}", justify="right", no_wrap=True)
-        table.caption = (
-            f"Δ {name}: difference to {summary.control} in points, {SYMBOLS['better']} better, "
-            f"{SYMBOLS['worse']} worse, {SYMBOLS['undecided']} undecided"
-        )
-        table.caption_justify = "left"
-    for arm, figures in summary.arms.items():
-        cells = [Text(arm, style="bold" if arm == OURS else "")]
-        for measure in measures:
-            figure = figures.get(measure.key)
-            cell = Text(number(measure, figure.mean) if figure else "–")
-            if figure and figure.interval:
-                cell.append(f"\n{span(measure, figure.interval)}", style="dim")
-            cells.append(cell)
-        if compared:
-            cells.append(_terminal_difference(measures[0], figures.get(measures[0].key)))
-        table.add_row(*cells)
-    return table
-
-
-def _terminal_difference(measure: Measure, figure: Figure | None) -> "Text":
-    from rich.text import Text
-
-    if figure is None or figure.difference is None or not figure.difference_interval or not figure.verdict:
-        return Text("–")
-    value = number(measure, figure.difference, signed=True)
-    low, high = (number(measure, bound, signed=True) for bound in figure.difference_interval)
-    text = Text(f"{SYMBOLS[figure.verdict]} {value}", style=_COLOURS[figure.verdict])
-    return text.append(f"\n{low}…{high}", style="dim")
+def spread_of(summary: Summary) -> str:
+    """What stands beside a figure on a share of the labels."""
+    seeds = f" and {len(summary.seeds)} seeds" if len(summary.seeds) > 1 else ""
+    return f"means over draws{seeds}, with the lowest and the highest: no interval"
 
 
 def _primary(summary: Summary) -> tuple[Figure | None, Measure | None]:
@@ -181,14 +142,17 @@ def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
     }[figure.verdict or "undecided"]
 
 
-def _compared(summary: Summary, measure: Measure) -> bool:
+def compared(summary: Summary, measure: Measure) -> bool:
+    """Whether any arm's difference to the control is known."""
     return any(
         measure.key in figures and figures[measure.key].difference is not None for figures in summary.arms.values()
     )
 
 
-def _heading(measure: Measure) -> str:
-    return f"{measure.title} %" if measure.percent else measure.title
+def heading(measure: Measure) -> str:
+    """The title of a column, with its unit; a share of the labels is headed by that share alone."""
+    percent = measure.percent and not measure.title.endswith("%")
+    return f"{measure.title} %" if percent else measure.title
 
 
 def _name(arm: str, summary: Summary) -> str:
@@ -202,6 +166,27 @@ def _cell(measure: Measure, figure: Figure | None) -> str:
         return "–"
     text = number(measure, figure.mean)
     return f"{text} ({span(measure, figure.interval)})" if figure.interval else text
+
+
+def _arms_table(
+    summary: Summary, group: tuple[Measure, ...], cell: Callable[[Measure, Figure | None], str]
+) -> list[str]:
+    """One row for each arm, one column for each measure that there is; nothing where there is none."""
+    measures = summary.shown(group)
+    if not measures:
+        return []
+    rows = [
+        [_name(arm, summary), *(cell(m, figures.get(m.key)) for m in measures)]
+        for arm, figures in summary.arms.items()
+    ]
+    return _markdown_table(["arm", *(heading(m) for m in measures)], rows)
+
+
+def _share_cell(measure: Measure, figure: Figure | None) -> str:
+    if figure is None:
+        return "–"
+    text = number(measure, figure.mean)
+    return f"{text} ({span(measure, figure.subsets)})" if figure.subsets else text
 
 
 def _difference_cell(measure: Measure, figure: Figure | None) -> str:
