@@ -44,11 +44,11 @@ def build(method: str, setting: Setting, device: torch.device) -> Objective:
     encoder = build_encoder(parameters(setting).encoder, 0)
     if method == "moco":
         moco = MoCo(
-            kind="moco", temperature=0.2, hidden=encoder.dim, dim=128, queue=setting.queue, momentum=0.99,
-            allow_long_queue=True,
+            kind="moco", rate=1.0, temperature=0.2, hidden=encoder.dim, dim=128, queue=setting.queue,
+            momentum=0.99, allow_long_queue=True,
         )  # fmt: skip
         return ContrastiveObjective(build_method(moco, encoder, setting.images, 0))
-    simclr = SimCLR(kind="simclr", temperature=0.5, hidden=encoder.dim, dim=128)
+    simclr = SimCLR(kind="simclr", rate=1.0, temperature=0.5, hidden=encoder.dim, dim=128)
     contrastive = build_method(simclr, encoder, setting.images, 0)
     if method == "simclr":
         return ContrastiveObjective(contrastive)

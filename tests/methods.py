@@ -7,6 +7,7 @@ import torch
 from discern.arms import Setup, build, registered
 from discern.models.encoder import build_encoder
 from discern.params.encoder import ResNet
+from discern.params.model import TrainedArm
 from discern.ssl.base import JointEmbedding
 from discern.training.objectives import ContrastiveObjective, Objective
 
@@ -39,7 +40,9 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small(kind: str, **changes: Any) -> Any:
     """The parameters of a kind, small, with changes."""
-    return registered()[kind].params.model_validate({"kind": kind, **SMALL[kind], **changes})
+    model = registered()[kind].params
+    rate = {"rate": 1.0} if issubclass(model, TrainedArm) else {}
+    return model.model_validate({"kind": kind, **rate, **SMALL[kind], **changes})
 
 
 METHODS: dict[str, Any] = {kind: small(kind) for kind in registered("loss") if kind in SMALL}

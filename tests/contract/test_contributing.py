@@ -43,7 +43,7 @@ def test_the_example_is_short_and_passes_what_every_arm_must_pass(project: Path)
     tests.write_text(text.replace(marker, marker + entry), encoding="utf-8")
 
     params = (project / "params.yaml").read_text(encoding="utf-8")
-    described = "train_baseline:\n  mine: {kind: align_uniform, uniformity: 1.0, hidden: 32, dim: 16}\n"
+    described = "train_baseline:\n  mine: {kind: align_uniform, rate: 1.0, uniformity: 1.0, hidden: 32, dim: 16}\n"
     params = re.sub(r"baselines: \[", "baselines: [mine, ", params.replace("train_baseline:\n", described))
     (project / "params.yaml").write_text(params, encoding="utf-8")
     checked = python(project, "-m", "discern", "check")

@@ -250,8 +250,8 @@ def test_arms_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> Non
     torch.save(donor.state_dict(), path)
     setup = Setup(build_encoder(ENCODER, 5), 24, 0, 16, torch.arange(24) % 3, 3)
     assert same(build(Pretrained(kind="pretrained", weights=path), setup), donor)
-    given = build(Supervised(kind="supervised", weights=path, label_smoothing=0.0), setup)
-    scratch = build(Supervised(kind="supervised", weights="none", label_smoothing=0.0), setup)
+    given = build(Supervised(kind="supervised", rate=1.0, weights=path, label_smoothing=0.0), setup)
+    scratch = build(Supervised(kind="supervised", rate=1.0, weights="none", label_smoothing=0.0), setup)
     assert same(given.encoder, donor)
     assert same(scratch.encoder, build_encoder(ENCODER, 0))  # not what `base` starts from
     assert torch.equal(given.head.weight, scratch.head.weight)

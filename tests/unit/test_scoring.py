@@ -23,7 +23,7 @@ PARAMS = ScoreFeatures(
 @pytest.fixture
 def method() -> JointEmbedding:
     encoder = build_encoder(ResNet(kind="resnet18", width=8, stem="small_images"), seed=0)
-    params = SimCLR(kind="simclr", temperature=0.5, hidden=32, dim=16)
+    params = SimCLR(kind="simclr", rate=1.0, temperature=0.5, hidden=32, dim=16)
     return build_method(params, encoder, images=8, seed=0).eval()
 
 

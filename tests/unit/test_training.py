@@ -41,8 +41,10 @@ from discern.training.schedule import cosine_with_warmup, linear_rise, plan
 from tests.methods import ENCODER, TRAINED, objective
 
 CPU = torch.device("cpu")
-SIMCLR = SimCLR(kind="simclr", temperature=0.2, hidden=16, dim=8)
-MOCO = MoCo(kind="moco", temperature=0.2, hidden=16, dim=8, queue=16, momentum=0.9, allow_long_queue=False)
+SIMCLR = SimCLR(kind="simclr", rate=1.0, temperature=0.2, hidden=16, dim=8)
+MOCO = MoCo(
+    kind="moco", rate=1.0, temperature=0.2, hidden=16, dim=8, queue=16, momentum=0.9, allow_long_queue=False
+)
 PAIRS = PairTraining(
     pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
     warmup=0.5,

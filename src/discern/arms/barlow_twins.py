@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.two_sided import TwoSided
 
 
-class BarlowTwins(ParamModel):
+class BarlowTwins(TrainedArm):
     """Barlow Twins: the views' cross-correlation matrix is driven to the identity (Zbontar et al. 2021)."""
 
     kind: Literal["barlow_twins"]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.predictive import Predictive
 
 
-class BYOL(ParamModel):
+class BYOL(TrainedArm):
     """BYOL: predict a momentum encoder's embedding of the other view (Grill et al. 2020)."""
 
     kind: Literal["byol"]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.pretext.colorization import ColorizationObjective
 
 
-class Colorization(ParamModel):
+class Colorization(TrainedArm):
     """Colourisation: which colours the grey image had (Zhang et al. 2016)."""
 
     kind: Literal["colorization"]

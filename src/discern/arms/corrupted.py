@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from discern.arms.registry import Setup, register
 from discern.arms.simclr import SimCLR, simclr
-from discern.params.model import ParamModel
+from discern.params.model import ParamModel, TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.corrupted import CorruptedObjective
@@ -83,7 +83,7 @@ Corruption = Annotated[
 ]
 
 
-class CorruptedSimCLR(ParamModel):
+class CorruptedSimCLR(TrainedArm):
     """SimCLR, one or both of its views corrupted (arXiv 2107.13973)."""
 
     kind: Literal["simclr_corrupted"]
@@ -100,6 +100,8 @@ def corrupted_simclr(params: CorruptedSimCLR, setup: Setup) -> "CorruptedObjecti
     from discern.data.corruptions import build_corruption
     from discern.ssl.corrupted import CorruptedObjective
 
-    plain = SimCLR(kind="simclr", temperature=params.temperature, hidden=params.hidden, dim=params.dim)
+    plain = SimCLR(
+        kind="simclr", rate=params.rate, temperature=params.temperature, hidden=params.hidden, dim=params.dim
+    )
     corruption = build_corruption(**params.corruption.model_dump())
     return CorruptedObjective(simclr(plain, setup), corruption, params.sides, setup.seed)

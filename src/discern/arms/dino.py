@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.dino import DINOMethod
 
 
-class DINO(ParamModel):
+class DINO(TrainedArm):
     """DINO: a student predicts its momentum teacher's assignment of the other view (Caron et al. 2021)."""
 
     kind: Literal["dino"]

@@ -8,7 +8,7 @@ from pydantic import Field
 from discern.arms.registry import Setup, register
 from discern.errors import ParamsError
 from discern.params.encoder import ViT
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.pretext.jigsaw import JigsawObjective
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SMALLEST = 4  # side of a tile in pixels; 16 px images, the smallest that `pack` makes, come to just that
 
 
-class Jigsaw(ParamModel):
+class Jigsaw(TrainedArm):
     """Jigsaw: which permutation shuffled the image's nine tiles (Noroozi & Favaro 2016)."""
 
     kind: Literal["jigsaw"]

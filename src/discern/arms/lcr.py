@@ -6,13 +6,13 @@ from pydantic import Field
 
 from discern.arms.moco import check_queue
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.lcr import LCRObjective
 
 
-class LCR(ParamModel):
+class LCR(TrainedArm):
     """LCR: MoCo v2 with a branch, fitted to its loss's Grad-CAM, that weighs the features (Shu et al. 2023)."""
 
     kind: Literal["lcr"]

@@ -6,13 +6,13 @@ from pydantic import Field
 
 from discern.arms.registry import Setup, register
 from discern.errors import ParamsError
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.moco import MoCoMethod
 
 
-class MoCo(ParamModel):
+class MoCo(TrainedArm):
     """MoCo v2: InfoNCE against a queue of momentum-encoded keys (Chen et al. 2020)."""
 
     kind: Literal["moco"]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.training.pmg import PMGObjective
 
 
-class PMG(ParamModel):
+class PMG(TrainedArm):
     """PMG: sees the labels; each stage learns from jigsaws of its own granularity (Du et al. 2020)."""
 
     kind: Literal["pmg"]

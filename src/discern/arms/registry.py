@@ -86,4 +86,6 @@ def build(params: Any, setup: Setup) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setup.seed)
-        return _ARMS[params.kind].build(params, setup)
+        built = _ARMS[params.kind].build(params, setup)
+    built.rate = getattr(params, "rate", 1.0)
+    return built

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Literal
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.pretext.rotation import RotationObjective
 
 
-class Rotation(ParamModel):
+class Rotation(TrainedArm):
     """Rotation: by how many quarter turns the image was turned (Gidaris et al. 2018)."""
 
     kind: Literal["rotation"]

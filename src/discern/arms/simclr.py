@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.two_sided import TwoSided
 
 
-class SimCLR(ParamModel):
+class SimCLR(TrainedArm):
     """SimCLR: NT-Xent between two views (Chen et al. 2020)."""
 
     kind: Literal["simclr"]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.predictive import Predictive
 
 
-class SimSiam(ParamModel):
+class SimSiam(TrainedArm):
     """SimSiam: predict the other view's embedding; its gradient is stopped (Chen & He 2021)."""
 
     kind: Literal["simsiam"]

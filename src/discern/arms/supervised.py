@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.training.objectives import SupervisedObjective
 
 
-class Supervised(ParamModel):
+class Supervised(TrainedArm):
     """Cross-entropy on the labels: the reference that sees them."""
 
     kind: Literal["supervised"]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from discern.arms.registry import Setup, register
-from discern.params.model import ParamModel
+from discern.params.model import TrainedArm
 
 if TYPE_CHECKING:
     from discern.ssl.two_sided import TwoSided
 
 
-class VICReg(ParamModel):
+class VICReg(TrainedArm):
     """VICReg: near views, spread embeddings, uncorrelated dimensions (Bardes et al. 2022)."""
 
     kind: Literal["vicreg"]

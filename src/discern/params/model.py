@@ -1,6 +1,6 @@
 """The base of every parameter model."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class ParamModel(BaseModel):
@@ -11,3 +11,9 @@ class ParamModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainedArm(ParamModel):
+    """An arm that `base.optimizer` trains."""
+
+    rate: float = Field(gt=0, description="factor of base.optimizer.lr; losses differ in scale")

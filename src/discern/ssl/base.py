@@ -36,9 +36,11 @@ class JointEmbedding(nn.Module):
     Attributes:
         encoder: f.
         passes: encoder passes per image and step.
+        rate: factor of the learning rate.
     """
 
     passes = 2
+    rate = 1.0
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()

@@ -167,7 +167,7 @@ def _thinned(split: PackedSplit) -> PackedSplit:
 
 
 def write_curve(path: Path, rows: list[Row]) -> None:
-    """The training curve as CSV: the same columns for every arm, empty where a term does not exist, then its own."""
+    """The training curve as CSV: columns common to all, empty where a term does not exist, then the arm's own."""
     columns = [*CURVE, *sorted({key for row in rows for key in row}.difference(CURVE))]
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")

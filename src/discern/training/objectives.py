@@ -76,13 +76,15 @@ class Objective(nn.Module):
     Attributes:
         encoder: f, what is kept in the end.
         passes: encoder passes per image and step.
-        encoder_rate: factor of the encoder's learning rate.
+        rate: factor of the learning rate.
+        encoder_rate: another factor of the encoder's.
         adam_lr: Adam's rate for what `adam` names.
         resident: False where `fetch` reads from a disk.
     """
 
     encoder: ImageEncoder
     passes: int
+    rate = 1.0
     encoder_rate = 1.0
     adam_lr = 1e-4
     resident = True
@@ -143,7 +145,7 @@ class ContrastiveObjective(Objective):
         super().__init__()
         self.method, self.encoder = method, method.encoder
         self.decoder = decoder if reconstruction_weight > 0 else None
-        self.passes = method.passes
+        self.passes, self.rate = method.passes, method.rate
         self.reconstruction_weight, self.detach, self.adam_lr = reconstruction_weight, detach, decoder_lr
 
     @property

@@ -27,7 +27,7 @@ class Optimizers:
     """
 
     def __init__(self, objective: Objective, params: Optimizer, batch_size: int) -> None:
-        self.lr = params.lr * batch_size / 256
+        self.lr = params.lr * objective.rate * batch_size / 256
         self.warmup = params.warmup
         by_adam = objective.adam
         apart = set() if by_adam is None else set(by_adam.parameters())
