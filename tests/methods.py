@@ -33,6 +33,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "temperature": 0.5, "corruption": {"kind": "dcl_jigsaw", "grid": 3, "reach": 2.0}, "sides": "one", **SIZES,
     },
     "simsiam": SIZES,
+    "srgan": {
+        "features": "generator", "channels": 8, "blocks": 1, "width": 8, "residual": False, "mse_share": 0.1,
+        "content": {"kind": "mse"}, "adversarial_weight": 0.001, "lr": 1e-3,
+    },
     "supervised": {"weights": "none", "label_smoothing": 0.1},
     "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **SIZES},
 }  # fmt: skip

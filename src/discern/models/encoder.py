@@ -4,7 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from discern.models.precision import full
-from discern.params.encoder import Attended, HistogramHOG, RawPixels, ResNet, ViT
+from discern.params.encoder import (
+    Attended,
+    HistogramHOG,
+    RawPixels,
+    ResNet,
+    SRGANDiscriminator,
+    SRGANGenerator,
+    ViT,
+)
 from discern.params.model import ParamModel
 
 
@@ -64,4 +72,12 @@ def _new(params: ParamModel) -> ImageEncoder:
             from discern.models.handcrafted import HistogramHOGEncoder
 
             return HistogramHOGEncoder(params)
+        case SRGANGenerator():
+            from discern.models.srgan import GeneratorEncoder
+
+            return GeneratorEncoder(params)
+        case SRGANDiscriminator():
+            from discern.models.srgan import DiscriminatorEncoder
+
+            return DiscriminatorEncoder(params)
     raise TypeError(f"no encoder is described by {type(params).__name__}")

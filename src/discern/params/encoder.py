@@ -72,5 +72,23 @@ class HistogramHOG(ParamModel):
         return self
 
 
-Architecture = Annotated[ResNet | ViT | Attended | RawPixels | HistogramHOG, Field(discriminator="kind")]
+class SRGANGenerator(ParamModel):
+    """SRGAN's generator; features of its residual trunk, on the image at a quarter of its side."""
+
+    kind: Literal["srgan_generator"]
+    channels: int = Field(ge=8, description="64 in the paper")
+    blocks: int = Field(ge=1, description="residual blocks; 16 in the paper")
+
+
+class SRGANDiscriminator(ParamModel):
+    """SRGAN's discriminator; features of its last convolution, on the whole image."""
+
+    kind: Literal["srgan_discriminator"]
+    width: int = Field(ge=8, description="channels of the first convolution; 64 in the paper")
+
+
+Architecture = Annotated[
+    ResNet | ViT | Attended | RawPixels | HistogramHOG | SRGANGenerator | SRGANDiscriminator,
+    Field(discriminator="kind"),
+]
 """Every network that an arm may leave behind; `Encoder` are those that arms start from."""

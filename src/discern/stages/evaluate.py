@@ -1,6 +1,7 @@
 """evaluate, evaluate_control and evaluate_baseline: one arm's encoder through the one protocol."""
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,10 +35,14 @@ def run(ctx: Context) -> None:
     result.findings.add(head_findings(trained, test.images, test.labels, params.bootstrap, base, ctx.device))
 
     metrics = result.findings.metrics
+    if (restoration := trained / "super_resolution.json").exists():  # of an arm that restores images
+        metrics["super_resolution"] = json.loads(restoration.read_text(encoding="utf-8"))
     if result.findings.notes:
         metrics["notes"] = result.findings.notes
     with atomic_dir(ctx.workspace.embeddings(ctx.arm, ctx.seed)) as folder:
         save(folder, result, test)
+        if (pictures := trained / "super_resolution.npz").exists():
+            shutil.copy(pictures, folder)
     figures = ctx.workspace.metrics(ctx.arm, ctx.seed)
     with atomic_file(figures) as path:
         path.write_text(json.dumps(_rounded(metrics), indent=2, sort_keys=True, allow_nan=False) + "\n")
