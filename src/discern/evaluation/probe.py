@@ -11,9 +11,9 @@ from discern.evaluation.features import FloatArray
 from discern.evaluation.findings import class_means
 
 _MAX_ITERATIONS = 1000
-# Multiplications of one matrix product below which BLAS gets one thread. The threads of OpenBLAS wait for each other
-# at every small product: beside another busy process, two took 42 s for a fit that takes one 0.9 s. It also makes
-# the fit independent of the number of threads.
+# Multiplications of one matrix product below which BLAS gets one thread. OpenBLAS's threads wait for each other at
+# every small product: beside another busy process, two took 42 s for a fit that takes one 0.9 s. It also makes the
+# fit independent of the number of threads.
 _SMALL = 1e9
 
 
