@@ -67,7 +67,7 @@ def _quality(path: Path) -> str:
     if not figures:
         return ""
     return (
-        f"Over test images: PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.2f}; "
+        f"Over all that were scored: PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.2f}; "
         f"by bicubic interpolation {figures['bicubic_psnr']:.1f} dB and {figures['bicubic_ssim']:.2f}."
     )
 
