@@ -18,6 +18,7 @@ from discern.arms.srgan import SRGANUntrained, VGGContent
 from discern.data.packed import PackedSplit
 from discern.data.views import Augment, denormalise, normalise
 from discern.errors import DownloadError, ParamsError
+from discern.evaluation.finetune import last_stage
 from discern.evaluation.large_head import large_head
 from discern.models.encoder import build_encoder
 from discern.models.srgan import DiscriminatorEncoder, GeneratorEncoder, Verdict, bicubic, downscale, signed
@@ -105,6 +106,7 @@ def test_the_generators_features_see_the_image_as_its_training_did() -> None:
     images = torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255
     expected = encoder.trunk(downscale(images))
     torch.testing.assert_close(encoder.feature_map(normalise(images)), expected, rtol=1e-4, atol=1e-5)
+    assert last_stage(encoder) is encoder.tail  # not a layer that features never pass
 
 
 def test_views_keep_their_colours(augment: Augment, params: Params) -> None:

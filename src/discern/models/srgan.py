@@ -54,14 +54,14 @@ class GeneratorEncoder(ImageEncoder):
         super().__init__()
         c = params.channels
         self.params, self.dim = params, c
-        self.conv1 = nn.Conv2d(3, c, 9, padding=4)
-        self.prelu = nn.PReLU()
-        self.blocks = nn.Sequential(*(ResidualBlock(c) for _ in range(params.blocks)))
-        self.conv2 = nn.Conv2d(c, c, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(c)
         twice = [[nn.Conv2d(c, 4 * c, 3, padding=1), nn.PixelShuffle(2), nn.PReLU()] for _ in range(2)]
         self.upscaling = nn.Sequential(*twice[0], *twice[1])
         self.conv3 = nn.Conv2d(c, 3, 9, padding=4)
+        # The trunk comes last: whoever tunes an encoder's last layers looks there, and features end with `tail`.
+        self.conv1 = nn.Conv2d(3, c, 9, padding=4)
+        self.prelu = nn.PReLU()
+        self.blocks = nn.Sequential(*(ResidualBlock(c) for _ in range(params.blocks)))
+        self.tail = nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W), downscaled, to features (N, C, H/4, W/4)."""
@@ -70,7 +70,7 @@ class GeneratorEncoder(ImageEncoder):
     def trunk(self, low: Tensor) -> Tensor:
         """Low resolution (N, 3, h, w) in [0, 1] to features (N, C, h, w)."""
         x: Tensor = self.prelu(self.conv1(low))
-        y: Tensor = self.bn2(self.conv2(self.blocks(x)))
+        y: Tensor = self.tail(self.blocks(x))
         return x + y
 
     def restore(self, features: Tensor) -> Tensor:
