@@ -14,7 +14,7 @@ from discern.evaluation.bootstrap import mean_interval
 from discern.evaluation.protocol import Evaluation, evaluate
 from discern.models.encoder import ImageEncoder, build_encoder
 from discern.models.weights import save_encoder
-from discern.params.encoder import ResNet
+from discern.params.encoder import RawPixels, ResNet
 from discern.params.load import load
 from discern.params.pipeline import Params
 from discern.stages.context import Context
@@ -202,6 +202,7 @@ class Mosaic(ImageEncoder):
     """Mean colours of the image's quarters: no feature map, nothing to train."""
 
     dim = 12
+    params = RawPixels(kind="raw_pixels", side=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)

@@ -20,9 +20,11 @@ from discern.evaluation.classification import classify
 from discern.evaluation.features import Extract, extract
 from discern.evaluation.findings import Features, Findings, Labelled, Labels, among_all, interval, judged
 from discern.evaluation.label_free import label_free
+from discern.evaluation.large_head import large_head
 from discern.evaluation.localisation import grad_cams, heat_maps, localise
 from discern.evaluation.probe import LinearProbe
 from discern.models.encoder import has_feature_map
+from discern.params.encoder import SRGANGenerator
 from discern.params.evaluation import Bootstrap, Evaluate
 from discern.params.training import Base
 
@@ -108,6 +110,9 @@ def evaluate(
     if classified.probe is not None:
         if params.finetune.layers != "none":
             findings.add(_finetuned(encoder, train, test, params, base, device))
+        if params.large_head.epochs and isinstance(encoder.params, SRGANGenerator):
+            heads = large_head(encoder, train, val, test, params.large_head, device, base.precision)
+            findings.metrics["large_head"] = heads
         where = (device, base.batch_size, base.precision)
         predictions = findings.outcomes["probe_pred"]
         looked, drawn = _looked(encoder, test, rows, classified.probe, predictions, params.bootstrap, where)

@@ -98,3 +98,4 @@ class Evaluate(ParamModel):
     fractions: Fractions
     mlp: Mlp
     finetune: Finetune
+    large_head: LargeHead

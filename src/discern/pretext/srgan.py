@@ -39,8 +39,9 @@ Content = Callable[[Tensor, Tensor], Tensor]
 class SRGANObjective(Objective):
     """Mean squared error first; then content loss and the discriminator's verdict.
 
-    Everything is trained by Adam. Its second moments of the discriminator are zero until the second stage begins
-    and then counted as if they were old, so that its first hundred steps are up to six times as long as `lr` says.
+    The images are whole ones, where the paper takes crops of larger ones. Everything is trained by Adam. The
+    discriminator's second moments are zero until the second stage begins and then counted as if they were old, so
+    that its first hundred steps are up to six times as long as `lr` says.
 
     Args:
         params: networks, losses and rate.
@@ -62,11 +63,11 @@ class SRGANObjective(Objective):
         self.encoder: ImageEncoder = generator if params.features == "generator" else discriminator
         self.params, self.adam_lr = params, params.lr
         self.passes = math.ceil(params.mse_share + 3 * (1 - params.mse_share))
-        self.content: Content = F.mse_loss
+        self.vgg: Content | None = None
         if not isinstance(params.content, MSEContent):
             from discern.pretext.vgg import VGGDistance
 
-            self.content = VGGDistance(params.content)
+            self.vgg = VGGDistance(params.content)
 
     @property
     def adam(self) -> nn.Module:
@@ -74,7 +75,7 @@ class SRGANObjective(Objective):
         return self
 
     def forward(self, batch: Batch, augment: Augment) -> Terms:
-        """One view of every image, cropped and flipped only."""
+        """Every image, flipped or not."""
         images = denormalise(geometric(augment)(batch.images, batch.index, batch.epoch, 0))  # (N, 3, S, S)
         low, original = downscale(images), signed(images)
         features = self.generator.trunk(low)
@@ -85,7 +86,9 @@ class SRGANObjective(Objective):
             none = content.new_zeros(())
             parts = {"content": content, "adversarial": none, "discriminator": none}
             return Terms(content + self._unused(), parts, embedding)
-        content = self.content(restored, original)
+        content = F.mse_loss(restored, original)
+        if self.vgg is not None:
+            content = content + self.vgg(restored, original)
         features, real = self._judge(original)
         adversarial, fake = self._adversarial(restored)
         discriminator = F.softplus(-real).mean() + fake
@@ -139,9 +142,10 @@ class SRGANObjective(Objective):
 
 
 def geometric(augment: Augment) -> Augment:
-    """The same crops and flips without any change of colour or sharpness, in full precision."""
+    """Flips alone, in full precision: a crop that is resized would be smooth, and too easy to restore."""
     plain = copy.copy(augment)
-    plain.views = augment.views.model_copy(update={"jitter": 0.0, "grayscale": 0.0, "solarize": 0.0, "blur": 0.0})
+    unchanged = {"jitter": 0.0, "grayscale": 0.0, "solarize": 0.0, "blur": 0.0, "crop_area": (1.0, 1.0)}
+    plain.views = augment.views.model_copy(update=unchanged)
     plain.dtype = torch.float32
     return plain
 

@@ -63,6 +63,7 @@ OTHER_PROTOCOLS = (
     Measure("mlp.top1", "MLP probe", "mlp_correct", percent=True),
     Measure("finetune.top1", "Fine-tuning", "finetune_correct", percent=True),
     Measure("head.top1", "Own head", "head_correct", percent=True),
+    Measure("large_head.top1", "Large head", percent=True),
 )
 ALL_LABELS = Measure("probe.top1", "100 %", percent=True)
 MEASURES = (*LABELLED, *CLASS_MEANS, *OTHER_PROTOCOLS, *LABEL_FREE)
