@@ -83,20 +83,32 @@ def run(folder: Path, params: Params, jobs: int) -> None:
         "PYTHONPATH": str(folder / "src"),
     }
 
-    def reproduce(target: str) -> None:
+    def reproduce(stages: list[str], *options: str) -> None:
         began = time.perf_counter()
-        command = ["dvc", "repro", "--quiet", *([target] if target else [])]
-        subprocess.run(command, cwd=folder, env=environment, check=True)
-        print(f"{target or 'report'}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        for stage in stages:
+            # One stage at a time: two commands that look at the same upstream stage would be in each other's way.
+            command = ["dvc", "--wait-for-lock", "repro", "--quiet", *options, stage]
+            subprocess.run(command, cwd=folder, env=environment, check=True)
+        print(f"{stages[-1]}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
 
-    arms, seeds = params.arms, params.arms.seeds
-    families = {"evaluate": ["discern"], "evaluate_control": arms.controls, "evaluate_baseline": arms.baselines}
-    reproduce("pack")
-    for family, names in families.items():  # controls need what ours leaves behind
-        targets = [f"{family}@{arm}-{seed}" for arm in names for seed in seeds]
+    seeds = params.arms.seeds
+    ours = (
+        "pretrain_decoder@{}",
+        "score_features@{}",
+        "synthesize_pairs@{}",
+        "train_encoder@{}",
+        "evaluate@discern-{}",
+    )
+    rounds = [[[stage.format(seed) for stage in ours] for seed in seeds]]
+    for family in ("control", "baseline"):
+        arms = getattr(params.arms, f"{family}s")
+        both = (f"train_{family}", f"evaluate_{family}")
+        rounds.append([[f"{stage}@{arm}-{seed}" for stage in both] for arm in arms for seed in seeds])
+    reproduce(["pack"])
+    for tasks in rounds:
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(reproduce, targets))
-    reproduce("")
+            list(pool.map(lambda stages: reproduce(stages, "--single-item"), tasks))
+    reproduce(["report"])
 
 
 def result(folder: Path, params: Params, hours: float) -> dict[str, Any]:
