@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from discern.ssl.moco import MoCoMethod
 
 
-class MoCo(TrainedArm):
-    """MoCo v2: InfoNCE against a queue of momentum-encoded keys (Chen et al. 2020)."""
+class Queue(TrainedArm):
+    """What every loss against a queue of momentum-encoded keys has."""
 
-    kind: Literal["moco"]
     temperature: float = Field(gt=0)
     hidden: int = Field(ge=8, description="width of the projector's hidden layer")
     dim: int = Field(ge=8, description="width of the embedding the loss sees")
@@ -24,15 +23,21 @@ class MoCo(TrainedArm):
     allow_long_queue: bool = Field(description="true: accept a queue longer than the training set")
 
 
-def check_queue(queue: int, images: int, allowed: bool) -> None:
+class MoCo(Queue):
+    """MoCo v2: InfoNCE against a queue of momentum-encoded keys (Chen et al. 2020)."""
+
+    kind: Literal["moco"]
+
+
+def check_queue(params: Queue, images: int) -> None:
     """Refuse a queue longer than the training set.
 
     Raises:
         ParamsError: it is, and nobody allowed it: an image would be its own negative.
     """
-    if queue > images and not allowed:
+    if params.queue > images and not params.allow_long_queue:
         raise ParamsError(
-            f"params.yaml: queue = {queue} is longer than the training set ({images} images): every image"
+            f"params.yaml: queue = {params.queue} is longer than the training set ({images} images): every image"
             " would be its own negative; shorten it, or set allow_long_queue: true"
         )
 
@@ -42,5 +47,5 @@ def moco(params: MoCo, setup: Setup) -> "MoCoMethod":
     """At chance no key is nearer than another: ln(K + 1)."""
     from discern.ssl.moco import MoCoMethod
 
-    check_queue(params.queue, setup.images, params.allow_long_queue)
+    check_queue(params, setup.images)
     return MoCoMethod(params, setup.encoder)

@@ -9,8 +9,7 @@ from lightly.models.modules import MoCoProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
-from discern.arms.lcr import LCR
-from discern.arms.moco import MoCo
+from discern.arms.moco import Queue
 from discern.models.collectives import gather
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
@@ -28,7 +27,7 @@ class MoCoMethod(JointEmbedding):
     queue: Tensor
     queue_start: Tensor
 
-    def __init__(self, params: MoCo | LCR, encoder: ImageEncoder) -> None:
+    def __init__(self, params: Queue, encoder: ImageEncoder) -> None:
         super().__init__(encoder)
         self.params = params
         self.projector = MoCoProjectionHead(encoder.dim, params.hidden, params.dim)
