@@ -4,7 +4,7 @@ The pipeline runs in a clone of its own, under .discern/benchmarks, so that this
 in any way, the same command goes on where it was; a new commit needs `--fresh`.
 
     python -m benchmarks.arms plumage --seeds 0,1 --out benchmarks/results/arms-plumage-MACHINE-DATE
-    python -m benchmarks.arms coffee-leaf --photos FOLDER --licence "MIT" --out …
+    python -m benchmarks.arms coffee-leaf --photos FOLDER --licence MIT --resize squash --out …
 """
 
 import os
@@ -150,6 +150,7 @@ def main(
     name: Annotated[str, typer.Argument(help="of the run's folder; `plumage` is drawn, others need --photos")],
     photos: Annotated[Path | None, typer.Option(help="folder of labelled photographs")] = None,
     licence: str = "",
+    resize: Annotated[str, typer.Option(help="how photographs become square; default as in params.yaml")] = "",
     seeds: str = "0",
     passes: Annotated[str, typer.Option(help="of the base, and after it; default as in params.yaml")] = "",
     jobs: Annotated[int, typer.Option(help="arms side by side")] = 1,
@@ -160,6 +161,8 @@ def main(
     changes: dict[str, Any] = {}
     if photos:
         changes["dataset"] = {"kind": "folder", "path": str(photos.resolve()), "licence": licence or "unknown"}
+    if resize:
+        changes["pack.resize"] = resize
     if passes:
         changes["pretrain_decoder.passes"], changes["train_encoder.passes"] = map(int, passes.split(","))
     folder = ROOT / ".discern" / "benchmarks" / name
