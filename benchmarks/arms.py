@@ -111,7 +111,7 @@ def run(folder: Path, params: Params, jobs: int) -> None:
     reproduce(["report"])
 
 
-def result(folder: Path, params: Params, hours: float) -> dict[str, Any]:
+def result(name: str, folder: Path, params: Params, hours: float) -> dict[str, Any]:
     """Figures with everything that they depend on."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
@@ -122,7 +122,7 @@ def result(folder: Path, params: Params, hours: float) -> dict[str, Any]:
         "commit": commit.stdout.strip(),
         "hours": round(hours, 2),
         "setting": {
-            "dataset": params.dataset.kind,
+            "dataset": name,
             "pixels": params.pack.image_size,
             "encoder": base.encoder.model_dump(),
             "batch_size": base.batch_size,
@@ -175,7 +175,7 @@ def main(
     finally:
         clock.parent.mkdir(exist_ok=True)
         clock.write_text(str(before + time.perf_counter() - began))
-    found = result(folder, params, (before + time.perf_counter() - began) / 3600)
+    found = result(name, folder, params, (before + time.perf_counter() - began) / 3600)
     publish(found, table(found), out)
 
 

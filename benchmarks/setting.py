@@ -79,11 +79,13 @@ def draw(setting: Setting) -> None:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Command, date and machine of this process's measurement; where it wrote to is nobody's business."""
+    """Command, date and machine of this process's measurement; where it read and wrote is nobody's business."""
     arguments = sys.argv[1:]
     if "--out" in arguments:
         at = arguments.index("--out")
         del arguments[at : at + 2]
+    if "--photos" in arguments:
+        arguments[arguments.index("--photos") + 1] = "FOLDER"
     command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments])
     return {"command": command, "date": datetime.now(UTC).date().isoformat(), "machine": machine(device)}
 
