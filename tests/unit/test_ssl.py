@@ -169,7 +169,7 @@ def test_forward_gives_features_in_the_graph_and_unit_embeddings(kind: str) -> N
 )
 def test_a_momentum_encoder_follows_without_gradient(kind: str, follower: str) -> None:
     method = build(METHODS[kind])
-    name = f"{follower}.conv1.weight"
+    name = f"{follower}.module.conv1.weight"
     old = method.get_parameter(name).clone()
     with torch.no_grad():
         method.encoder.get_parameter("conv1.weight").add_(1.0)

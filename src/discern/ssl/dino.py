@@ -1,6 +1,5 @@
 """DINO's student, teacher and centre."""
 
-import copy
 import math
 
 import torch
@@ -14,6 +13,7 @@ from discern.models.collectives import gather
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
 from discern.ssl.base import Contrast, JointEmbedding
+from discern.ssl.follower import Follower
 
 
 class DINOMethod(JointEmbedding):
@@ -37,8 +37,7 @@ class DINOMethod(JointEmbedding):
         self.head = DINOProjectionHead(**sizes, output_dim=params.dim)
         self.teacher_head = DINOProjectionHead(**sizes, output_dim=params.dim)
         self.teacher_head.load_state_dict(self.head.state_dict())  # weight norm cannot be copied as an object
-        self.teacher = copy.deepcopy(encoder)
-        deactivate_requires_grad(self.teacher)
+        self.teacher = Follower(encoder, params.momentum)
         deactivate_requires_grad(self.teacher_head)
         self.register_buffer("centre", torch.zeros(params.dim))
         self._outputs: list[Tensor] = []
@@ -70,7 +69,7 @@ class DINOMethod(JointEmbedding):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move teacher and centre; the centre follows the teacher's mean output over all processes."""
-        update_momentum(self.encoder, self.teacher, m=self.params.momentum)
+        self.teacher.follow(self.encoder)
         update_momentum(self.head, self.teacher_head, m=self.params.momentum)
         if self._outputs:
             mean = torch.cat([gather(part) for part in self._outputs]).mean(0)

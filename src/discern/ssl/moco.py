@@ -1,12 +1,10 @@
 """MoCo v2: InfoNCE against a queue of keys from a momentum encoder (Chen et al. 2020, arXiv 2003.04297)."""
 
-import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from lightly.models.modules import MoCoProjectionHead
-from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 from discern.arms.moco import Queue
@@ -14,6 +12,7 @@ from discern.models.collectives import gather
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
 from discern.ssl.base import Contrast, JointEmbedding
+from discern.ssl.follower import Follower
 
 
 class MoCoMethod(JointEmbedding):
@@ -31,10 +30,8 @@ class MoCoMethod(JointEmbedding):
         super().__init__(encoder)
         self.params = params
         self.projector = MoCoProjectionHead(encoder.dim, params.hidden, params.dim)
-        self.key_encoder = copy.deepcopy(encoder)
-        self.key_projector = copy.deepcopy(self.projector)
-        deactivate_requires_grad(self.key_encoder)
-        deactivate_requires_grad(self.key_projector)
+        self.key_encoder = Follower(encoder, params.momentum)
+        self.key_projector = Follower(self.projector, params.momentum)
         self.register_buffer("queue", F.normalize(torch.randn(params.queue, params.dim)))
         self.register_buffer("queue_start", torch.zeros((), dtype=torch.long))
         self._new_keys: list[Tensor] = []
@@ -68,8 +65,8 @@ class MoCoMethod(JointEmbedding):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the key encoder towards the encoder, and queue all processes' keys of this step over the oldest."""
-        update_momentum(self.encoder, self.key_encoder, m=self.params.momentum)
-        update_momentum(self.projector, self.key_projector, m=self.params.momentum)
+        self.key_encoder.follow(self.encoder)
+        self.key_projector.follow(self.projector)
         if not self._new_keys:
             return
         keys = torch.cat([gather(part) for part in self._new_keys])[: len(self.queue)]

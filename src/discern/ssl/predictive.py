@@ -1,16 +1,15 @@
 """Losses that predict the other view's embedding, whose gradient is stopped: SimSiam, BYOL."""
 
-import copy
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
 from discern.ssl.base import Contrast, JointEmbedding
+from discern.ssl.follower import Follower
 
 
 class Predictive(JointEmbedding):
@@ -39,16 +38,15 @@ class Predictive(JointEmbedding):
         self._loss, self._chance, self.momentum = loss, chance, momentum
         if momentum is not None:
             self.passes = 4
-            self.key_encoder, self.key_projector = copy.deepcopy(encoder), copy.deepcopy(projector)
-            deactivate_requires_grad(self.key_encoder)
-            deactivate_requires_grad(self.key_projector)
+            self.key_encoder, self.key_projector = Follower(encoder, momentum), Follower(projector, momentum)
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
         """Embeddings (N, dim) of images x, without gradient."""
         if self.momentum is None:
             return full(self.projector(self.encoder(x)))
-        return full(self.key_projector(self.key_encoder(x)))
+        targets: Tensor = self.key_projector(self.key_encoder(x))
+        return targets
 
     def contrast(self, y: Tensor, target: Tensor) -> Tensor:
         """The loss between the prediction from features y (N, D) and `target` (N, dim)."""
@@ -73,8 +71,8 @@ class Predictive(JointEmbedding):
     def after_step(self) -> None:
         """Move the momentum encoder, where there is one, towards the trained one."""
         if self.momentum is not None:
-            update_momentum(self.encoder, self.key_encoder, m=self.momentum)
-            update_momentum(self.projector, self.key_projector, m=self.momentum)
+            self.key_encoder.follow(self.encoder)
+            self.key_projector.follow(self.projector)
 
     def _distance(self, predictions: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(predictions.device.type, enabled=False):
