@@ -29,4 +29,4 @@ def test_tables_are_made_from_the_figures_beside_them_and_stand_in_the_docs(path
 
 
 def test_there_are_results() -> None:
-    assert {path.stem.partition("-")[0] for path in RESULTS} == set(TABLES)
+    assert {"throughput", "scaling"} <= {path.stem.partition("-")[0] for path in RESULTS} <= set(TABLES)
