@@ -153,6 +153,7 @@ def main(
     resize: Annotated[str, typer.Option(help="how photographs become square; default as in params.yaml")] = "",
     seeds: str = "0",
     passes: Annotated[str, typer.Option(help="of the base, and after it; default as in params.yaml")] = "",
+    batch: Annotated[int, typer.Option(help="images of a step; default as in params.yaml")] = 0,
     jobs: Annotated[int, typer.Option(help="arms side by side")] = 1,
     fresh: Annotated[bool, typer.Option(help="forget what an earlier commit made")] = False,
     out: Annotated[Path | None, typer.Option(help="write OUT.md and OUT.json")] = None,
@@ -165,6 +166,8 @@ def main(
         changes["pack.resize"] = resize
     if passes:
         changes["pretrain_decoder.passes"], changes["train_encoder.passes"] = map(int, passes.split(","))
+    if batch:
+        changes["base.batch_size"] = batch
     folder = ROOT / ".discern" / "benchmarks" / name
     clone(folder, fresh)
     params = describe(folder, [int(seed) for seed in seeds.split(",")], changes)
