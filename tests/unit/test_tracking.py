@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from discern.settings import settings
@@ -113,7 +114,8 @@ def test_run_record_names_its_run(pipeline: Path) -> None:
     assert (record.tracking, record.tracking_host, record.pipeline) == ("recorded", "sqlite", "p1")
     assert record.metrics["images_per_second"] == 12.5
     assert record.versions["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert 20 < record.peak_memory_mb < 2000
+    # Of this process, which may have run other tests before.
+    assert 20 < record.peak_memory_mb < psutil.virtual_memory().total / 1e6
     assert 0 < record.seconds < 60
 
 
