@@ -18,7 +18,7 @@ from discern.evaluation.own_head import head_findings, own_head
 from discern.models.classifiers import GranularClassifier, load_classifier
 from discern.models.encoder import build_encoder
 from discern.models.resnet import ResNetEncoder
-from discern.models.weights import save_encoder
+from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import ViT
 from discern.params.evaluation import Bootstrap
 from discern.params.pipeline import Params
@@ -157,12 +157,12 @@ def test_heads_come_back_bit_for_bit_and_score_the_same(kind: str, base: Base, t
     trained(batch(0), Augment(base.views, 16, 0))  # moves running statistics
     save_encoder(tmp_path, trained.encoder, 16)
     assert trained.leave(tmp_path, IMAGES[:0], CPU) == {}
-    head = trained.get_submodule("classifier" if kind == "pmg" else "head")
+    head = trained.get_submodule("classifier")
     loaded = load_classifier(tmp_path)
     assert not loaded.training
     for (name, a), b in zip(head.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
-    logits = own_head(tmp_path, IMAGES, CPU, 7, "fp32")
+    logits = own_head(load_encoder(tmp_path), tmp_path, IMAGES, CPU, 7, "fp32")
     trained.eval()
     x = normalise(torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
     with torch.no_grad():
@@ -178,31 +178,31 @@ def test_heads_come_back_bit_for_bit_and_score_the_same(kind: str, base: Base, t
 
 def test_findings_of_the_heads(base: Base, tmp_path: Path) -> None:
     labels = np.arange(24) % 3
-    assert not head_findings(tmp_path, IMAGES, labels, BOOTSTRAP, base, CPU).metrics
     trained = objective("pmg", 24)
+    assert not head_findings(trained.encoder, tmp_path, IMAGES, labels, BOOTSTRAP, base, CPU).metrics
     save_encoder(tmp_path, trained.encoder, 16)
     trained.leave(tmp_path, IMAGES, CPU)
     labels[0] = -1
-    found = head_findings(tmp_path, IMAGES, labels, BOOTSTRAP, base, CPU)
+    found = head_findings(load_encoder(tmp_path), tmp_path, IMAGES, labels, BOOTSTRAP, base, CPU)
     figures = found.metrics["head"]
     assert set(figures) == {
         "top1", "top1_low", "top1_high", "balanced", "macro_f1", "top1_concatenation", "top1_combined",
     }  # fmt: skip
-    logits = own_head(tmp_path, IMAGES, CPU, base.batch_size, "fp32")
+    logits = own_head(load_encoder(tmp_path), tmp_path, IMAGES, CPU, base.batch_size, "fp32")
     right = logits["combined"].argmax(1) == labels
     assert figures["top1"] == figures["top1_combined"] == pytest.approx(right[1:].mean())
     assert figures["top1_concatenation"] == pytest.approx((logits["concatenation"].argmax(1) == labels)[1:].mean())
     correct = found.outcomes["head_correct"]
     assert np.isnan(correct[0])
     assert np.array_equal(correct[1:], right[1:])
-    assert head_findings(tmp_path, IMAGES, np.full(24, -1), BOOTSTRAP, base, CPU).notes
+    assert head_findings(load_encoder(tmp_path), tmp_path, IMAGES, np.full(24, -1), BOOTSTRAP, base, CPU).notes
 
 
 def test_a_linear_head_has_one_score(base: Base, tmp_path: Path) -> None:
     trained = objective("supervised", 24)
     save_encoder(tmp_path, trained.encoder, 16)
     trained.leave(tmp_path, IMAGES, CPU)
-    found = head_findings(tmp_path, IMAGES, np.arange(24) % 3, BOOTSTRAP, base, CPU)
+    found = head_findings(load_encoder(tmp_path), tmp_path, IMAGES, np.arange(24) % 3, BOOTSTRAP, base, CPU)
     assert set(found.metrics["head"]) == {"top1", "top1_low", "top1_high", "balanced", "macro_f1"}
 
 

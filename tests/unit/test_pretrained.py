@@ -254,6 +254,6 @@ def test_arms_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> Non
     scratch = build(Supervised(kind="supervised", rate=1.0, weights="none", label_smoothing=0.0), setup)
     assert same(given.encoder, donor)
     assert same(scratch.encoder, build_encoder(ENCODER, 0))  # not what `base` starts from
-    assert torch.equal(given.head.weight, scratch.head.weight)
+    assert torch.equal(given.classifier.weight, scratch.classifier.weight)
     with pytest.raises(ValidationError, match="is the arm random_init"):
         Pretrained(kind="pretrained", weights="none")

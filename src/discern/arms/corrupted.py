@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from discern.arms.registry import Setup, register
-from discern.arms.simclr import SimCLR, simclr
-from discern.params.model import ParamModel, TrainedArm
+from discern.arms.simclr import NTXent, simclr
+from discern.params.model import ParamModel
 
 if TYPE_CHECKING:
     from discern.ssl.corrupted import CorruptedObjective
@@ -83,13 +83,10 @@ Corruption = Annotated[
 ]
 
 
-class CorruptedSimCLR(TrainedArm):
+class CorruptedSimCLR(NTXent):
     """SimCLR, one or both of its views corrupted (arXiv 2107.13973)."""
 
     kind: Literal["simclr_corrupted"]
-    temperature: float = Field(gt=0)
-    hidden: int = Field(ge=8, description="width of the projector's hidden layer")
-    dim: int = Field(ge=8, description="width of the embedding the loss sees")
     corruption: Corruption
     sides: Literal["one", "two"] = Field(description="views that are corrupted, after the ordinary augmentation")
 
@@ -100,8 +97,5 @@ def corrupted_simclr(params: CorruptedSimCLR, setup: Setup) -> "CorruptedObjecti
     from discern.data.corruptions import build_corruption
     from discern.ssl.corrupted import CorruptedObjective
 
-    plain = SimCLR(
-        kind="simclr", rate=params.rate, temperature=params.temperature, hidden=params.hidden, dim=params.dim
-    )
     corruption = build_corruption(**params.corruption.model_dump())
-    return CorruptedObjective(simclr(plain, setup), corruption, params.sides, setup.seed)
+    return CorruptedObjective(simclr(params, setup), corruption, params.sides, setup.seed)

@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from discern.ssl.two_sided import TwoSided
 
 
-class SimCLR(TrainedArm):
-    """SimCLR: NT-Xent between two views (Chen et al. 2020)."""
+class NTXent(TrainedArm):
+    """What every arm with SimCLR's head and loss has."""
 
-    kind: Literal["simclr"]
     temperature: float = Field(gt=0)
     hidden: int = Field(ge=8, description="width of the projector's hidden layer")
     dim: int = Field(ge=8, description="width of the embedding the loss sees")
 
 
+class SimCLR(NTXent):
+    """SimCLR: NT-Xent between two views (Chen et al. 2020)."""
+
+    kind: Literal["simclr"]
+
+
 @register(SimCLR, "loss")
-def simclr(params: SimCLR, setup: Setup) -> "TwoSided":
+def simclr(params: NTXent, setup: Setup) -> "TwoSided":
     """At chance every other embedding is as near as the right one."""
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead

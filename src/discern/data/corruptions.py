@@ -248,8 +248,8 @@ def colour(values: list[float], x: Tensor) -> Tensor:
 
 
 def moved(x: Tensor, shift: Tensor) -> Tensor:
-    """Images (N, 3, S, S) whose pixels are read `shift` (N, S, S) pixels further on, counted row by row."""
+    """Images (N, C, S, S) whose pixels are read `shift` (N, S, S) pixels further on, counted row by row."""
     source = shift.flatten(1) + torch.arange(shift[0].numel(), device=x.device)
-    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, S * S, 3), without a copy where channels come last
-    pixels = pixels.gather(1, source.unsqueeze(2).expand(-1, -1, 3))
-    return pixels.view(-1, *x.shape[2:], 3).permute(0, 3, 1, 2)
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, S * S, C), without a copy where channels come last
+    pixels = pixels.gather(1, source.unsqueeze(2).expand(-1, -1, x.shape[1]))
+    return pixels.view(-1, *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)

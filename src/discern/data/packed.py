@@ -58,3 +58,8 @@ class PackedSplit:
             parts=np.load(parts, mmap_mode="r", allow_pickle=False) if parts.exists() else None,
             digest=hashlib.sha256(table).hexdigest()[:32],
         )
+
+
+def evenly_spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Up to `most` row numbers of `count`, evenly spread, rising."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))

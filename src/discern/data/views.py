@@ -6,7 +6,10 @@ together are a third. The random numbers are a function of (seed, epoch, view, i
 depend on the batch an image stands in: resuming, or another batch size, sees the same views.
 """
 
+import copy
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,12 @@ LUMA = (0.299, 0.587, 0.114)
 TRIES = 10  # of torchvision's RandomResizedCrop at a crop that fits
 DRAWS = [2 * TRIES + 2, 1, 6, 2, 1]  # uniform numbers of a view: crop, flip, colour, blur, solarize
 PARAMETERS = [4, 1, 21, 1]  # what they become: edges, sigma, colours, whether to solarise
+UNCOLOURED = {
+    "jitter": 0.0,
+    "grayscale": 0.0,
+    "solarize": 0.0,
+    "blur": 0.0,
+}  # views that are cropped and flipped alone
 MIDDLE = 128  # the level that counts as 0, see `levels`
 
 
@@ -89,6 +98,13 @@ class Augment:
             x = resample(levels(images, self.dtype), rows, columns)
             x = self._coloured(x.float(), affine.view(-1, 3, 7), solarised.unsqueeze(2) > 0)
             return x.to(self.dtype).contiguous(memory_format=torch.channels_last)
+
+    def changed(self, views: Mapping[str, Any], dtype: torch.dtype | None = None) -> "Augment":
+        """The same random numbers with other probabilities or strengths, and another dtype where one is given."""
+        altered = copy.copy(self)
+        altered.views = self.views.model_copy(update=dict(views))
+        altered.dtype = dtype or self.dtype
+        return altered
 
     def parameters(self, index: Tensor, epoch: int, view: int, height: int, width: int) -> Tensor:
         """What happens to images (height, width) of these numbers, in float32 (N, 27), where `index` lies.

@@ -9,7 +9,7 @@ import torch
 from discern.evaluation.features import Precision, inference, inputs
 from discern.evaluation.findings import Findings, Labels, judged
 from discern.models.classifiers import load_classifier
-from discern.models.weights import load_encoder
+from discern.models.encoder import ImageEncoder
 from discern.params.evaluation import Bootstrap
 from discern.params.training import Base
 
@@ -17,12 +17,18 @@ Logits = npt.NDArray[np.float32]
 
 
 def own_head(
-    folder: Path, images: npt.NDArray[np.uint8], device: torch.device, batch_size: int, precision: Precision
+    encoder: ImageEncoder,
+    folder: Path,
+    images: npt.NDArray[np.uint8],
+    device: torch.device,
+    batch_size: int,
+    precision: Precision,
 ) -> dict[str, Logits]:
     """Logits of the classifier that training left beside its encoder.
 
     Args:
-        folder: with encoder.* and classifier.*.
+        encoder: moved to `device`.
+        folder: with classifier.*.
         images: (N, S, S, 3) uint8.
         device: where to compute.
         batch_size: images per forward pass.
@@ -35,13 +41,14 @@ def own_head(
     Raises:
         ModelError: a file is missing, damaged or of another architecture.
     """
-    encoder, classifier = load_encoder(folder).to(device), load_classifier(folder).to(device)
+    encoder, classifier = encoder.to(device), load_classifier(folder).to(device)
     with inference(encoder, device, precision):
         batches = [classifier.scores(encoder, x) for x in inputs(images, device, batch_size)]
     return {name: torch.cat([batch[name].float().cpu() for batch in batches]).numpy() for name in batches[0]}
 
 
 def head_findings(
+    encoder: ImageEncoder,
     folder: Path,
     images: npt.NDArray[np.uint8],
     labels: Labels,
@@ -52,7 +59,8 @@ def head_findings(
     """The metrics `head` and the outcome `head_correct`; nothing for an arm that leaves no classifier.
 
     Args:
-        folder: the arm's encoder's.
+        encoder: the arm's.
+        folder: that it was read from.
         images: (N, S, S, 3) uint8 of test.
         labels: class numbers (N,), negative where unknown.
         bootstrap: of the interval.
@@ -64,7 +72,7 @@ def head_findings(
     known = labels >= 0
     if not known.any():
         return Findings(notes=["the arm's own classifier needs a labelled test image: left out"])
-    logits = own_head(folder, images, device, base.batch_size, base.precision)
+    logits = own_head(encoder, folder, images, device, base.batch_size, base.precision)
     predicted = {name: rows.argmax(1) for name, rows in logits.items()}
     found = judged("head", list(predicted.values())[-1], labels, bootstrap)
     if len(predicted) > 1:

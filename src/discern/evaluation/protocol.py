@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from discern.data.packed import evenly_spread
 from discern.data.views import Augment
 from discern.errors import DataError
 from discern.evaluation import finetune, retrieval
@@ -105,7 +106,7 @@ def evaluate(
         device,
     )
     findings.add(classified.findings)
-    rows = np.unique(np.linspace(0, len(features) - 1, HEAT_MAPS).round().astype(np.int64))
+    rows = evenly_spread(len(features), HEAT_MAPS)
     drawn = None
     if classified.probe is not None:
         if params.finetune.layers != "none":

@@ -50,7 +50,7 @@ def weight_files(*weights: str) -> list[Path]:
 
 
 def fetched(encoder: ImageEncoder) -> Path:
-    """Torchvision's file for this encoder in torch's own cache, fetched where it is not there.
+    """Torchvision's file for this encoder.
 
     Raises:
         ParamsError: there is none for it.
@@ -64,7 +64,18 @@ def fetched(encoder: ImageEncoder) -> Path:
             f"weights: {IMAGENET} fits a base.encoder of kind resnet18 or resnet50, width 64, stem imagenet, not"
             f" {params.model_dump()}; give a path, or none"
         )
-    entry = get_model_weights(params.kind)[IMAGENET.upper()]
+    return published(get_model_weights(params.kind)[IMAGENET.upper()])
+
+
+def published(entry: Any) -> Path:
+    """The file of torchvision's weights in torch's own cache, fetched where it is not there.
+
+    Args:
+        entry: of an enumeration of weights.
+
+    Raises:
+        DownloadError: it cannot be fetched, or is not what its name says.
+    """
     name = Path(urlparse(entry.url).path).name
     path = Path(torch.hub.get_dir(), "checkpoints", name)
     if not path.exists():

@@ -3,7 +3,6 @@
 Zhang et al. (2016, arXiv 1603.08511): colours are classes, so that two possible ones need not be mixed to a grey.
 """
 
-import copy
 import math
 from itertools import pairwise
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discern.arms.colorization import Colorization
-from discern.data.views import Augment, denormalise, normalise
+from discern.data.views import UNCOLOURED, Augment, denormalise, normalise
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
 from discern.pretext.colour import gamut, lab, lightness, quantise
@@ -107,7 +106,4 @@ class ColorizationObjective(Objective):
 
 def without_colours(augment: Augment) -> Augment:
     """The same crops and flips, with the colours as they are and without blur."""
-    plain = copy.copy(augment)
-    off = {"jitter": 0.0, "grayscale": 0.0, "solarize": 0.0, "blur": 0.0}
-    plain.views = augment.views.model_copy(update=off)
-    return plain
+    return augment.changed(UNCOLOURED)

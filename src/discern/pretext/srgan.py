@@ -5,7 +5,6 @@ the paper updates one and then the other. And they share one forward pass of the
 images, so that a step of the second stage costs three passes and batch statistics take every image in once.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discern.arms.srgan import SRGAN, MSEContent
-from discern.data.views import Augment, denormalise
+from discern.data.views import UNCOLOURED, Augment, denormalise
 from discern.models.encoder import ImageEncoder, build_encoder
 from discern.models.precision import full
 from discern.models.srgan import (
@@ -143,11 +142,7 @@ class SRGANObjective(Objective):
 
 def geometric(augment: Augment) -> Augment:
     """Flips alone, in full precision: a crop that is resized would be smooth, and too easy to restore."""
-    plain = copy.copy(augment)
-    unchanged = {"jitter": 0.0, "grayscale": 0.0, "solarize": 0.0, "blur": 0.0, "crop_area": (1.0, 1.0)}
-    plain.views = augment.views.model_copy(update=unchanged)
-    plain.dtype = torch.float32
-    return plain
+    return augment.changed({**UNCOLOURED, "crop_area": (1.0, 1.0)}, torch.float32)
 
 
 def _embedding(feature_map: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discern.data.packed import evenly_spread
 from discern.data.views import to_unit
 from discern.models.srgan import SCALE, bicubic, downscale
 from discern.synthesis.quality import psnr, ssim
@@ -35,7 +36,7 @@ def write_comparison(
         `psnr` and `ssim` of the restored images, `bicubic_psnr` and `bicubic_ssim`, and the number of `images`.
         Empty, and nothing written, where there are no images.
     """
-    scored = images[spread(len(images), SCORED)]
+    scored = images[evenly_spread(len(images), SCORED)]
     if not len(scored):
         return {}
     whole: dict[str, list[Tensor]] = {"low": [], "bicubic": [], "restored": [], "original": []}
@@ -53,16 +54,11 @@ def write_comparison(
         figures[f"{prefix}psnr"] = psnr(tensors[name], tensors["original"])
         figures[f"{prefix}ssim"] = ssim(tensors[name], tensors["original"])
     tensors["low"] = F.interpolate(tensors["low"], scale_factor=SCALE, mode="nearest")  # its pixels, to be seen
-    rows = spread(len(scored), SHOWN)
+    rows = evenly_spread(len(scored), SHOWN)
     kept = {name: _levels(values[rows]) for name, values in tensors.items()}
     np.savez(folder / PICTURES, allow_pickle=False, **kept)
     (folder / FIGURES).write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return figures
-
-
-def spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Up to `most` row numbers of `count`, evenly spread, rising."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _levels(images: Tensor) -> npt.NDArray[np.uint8]:

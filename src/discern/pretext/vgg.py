@@ -1,8 +1,6 @@
 """Distance between images in a VGG-19's features (VGG54 of Ledig et al. 2017): it rests on ImageNet's labels."""
 
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +8,11 @@ from torch import Tensor, nn
 
 from discern.arms.srgan import VGGContent
 from discern.data.views import normalise
-from discern.errors import DownloadError, ParamsError
+from discern.errors import ParamsError
 from discern.models.precision import full
-from discern.settings import settings
+from discern.models.pretrained import IMAGENET, published, read
 
 LAYER = "features.35"  # the last convolution before the fifth pooling, behind its ReLU as the paper defines it
-PUBLISHED = "imagenet1k_v1"
 
 
 class VGGDistance:
@@ -28,7 +25,8 @@ class VGGDistance:
 
     Raises:
         DownloadError: they cannot be downloaded.
-        ParamsError: their file is not there, or not one of a VGG-19.
+        ModelError: their file is damaged, or none of weights.
+        ParamsError: it is not there, or not one of a VGG-19.
     """
 
     def __init__(self, params: VGGContent) -> None:
@@ -37,7 +35,7 @@ class VGGDistance:
 
         network = vgg19(weights=None)
         try:
-            network.load_state_dict(_published() if params.weights == PUBLISHED else _from_file(params.weights))
+            network.load_state_dict(read(_weights(params.weights)))
         except RuntimeError as error:
             raise ParamsError(f"{params.weights}: not the weights of torchvision's vgg19") from error
         self.weight = params.weight
@@ -56,32 +54,15 @@ class VGGDistance:
         return full(feature_map)
 
 
-def _published() -> dict[str, Any]:
-    """Torchvision's weights, from its cache or downloaded; the name holds their checksum, which is compared."""
-    from torchvision.models import VGG19_Weights
+def _weights(name: str) -> Path:
+    """The file that the parameters name."""
+    if name == IMAGENET:
+        from torchvision.models import VGG19_Weights
 
-    weights = VGG19_Weights.IMAGENET1K_V1
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    if settings().offline and not cached.is_file():
-        raise DownloadError(f"{cached}: no such file, and DISCERN_OFFLINE is set; put {weights.url} there")
-    try:
-        state: dict[str, Any] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
-        raise DownloadError(f"{weights.url}: {error}") from error
-    return state
-
-
-def _from_file(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if not path.is_file():
+        return published(VGG19_Weights[IMAGENET.upper()])
+    if not Path(name).is_file():
         raise ParamsError(
             f"params.yaml: content.weights: {name}: no such file; name one of torchvision's vgg19 weights,"
-            f" or write {PUBLISHED} to download them"
+            f" or write {IMAGENET} to download them"
         )
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    # Tensors only: nothing that a pickle could run.
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return Path(name)

@@ -32,7 +32,8 @@ def run(ctx: Context) -> None:
     ctx.record.dataset("test", test.index, test.digest, context="evaluation")
     params, base = ctx.params.evaluate, ctx.params.base
     result = evaluate(encoder, train, val, test, params, base, ctx.device)
-    result.findings.add(head_findings(trained, test.images, test.labels, params.bootstrap, base, ctx.device))
+    own = head_findings(encoder, trained, test.images, test.labels, params.bootstrap, base, ctx.device)
+    result.findings.add(own)
 
     metrics = result.findings.metrics
     if (restoration := trained / "super_resolution.json").exists():  # of an arm that restores images

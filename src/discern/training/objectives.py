@@ -1,5 +1,6 @@
 """What a training step minimises: the contrastive loss alone, with reconstruction, with pairs, or labels."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discern.data.views import Augment, normalise
-from discern.models.classifiers import Linear, LinearClassifier, save_classifier
+from discern.models.classifiers import Classifier, Linear, LinearClassifier, save_classifier
 from discern.models.decoder import ImageDecoder
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
@@ -238,7 +239,34 @@ class PairObjective(ContrastiveObjective):
         return F.interpolate(normalise(images), size=self.size, mode="bilinear", antialias=True)
 
 
-class SupervisedObjective(Objective):
+class LabelledObjective(Objective):
+    """What learns from labels, and leaves its classifier beside the encoder.
+
+    Args:
+        encoder: f.
+        classifier: on top of it.
+        labels: label numbers of all training images (images,).
+    """
+
+    labels: Tensor
+    passes = 1
+
+    def __init__(self, encoder: ImageEncoder, classifier: Classifier, labels: Tensor) -> None:
+        super().__init__()
+        self.encoder, self.classifier = encoder, classifier
+        self.register_buffer("labels", labels, persistent=False)
+
+    def wanted(self, batch: Batch) -> Tensor:
+        """Labels (N,) of the batch's images."""
+        return self.labels[batch.index.to(self.labels.device, non_blocking=True)]
+
+    def leave(self, folder: Path, val_images: npt.NDArray[np.uint8], device: torch.device) -> dict[str, float]:  # noqa: ARG002  # as above
+        """Write the classifier."""
+        save_classifier(folder, self.classifier)
+        return {}
+
+
+class SupervisedObjective(LabelledObjective):
     """Cross-entropy on one view: the reference that sees the labels.
 
     Args:
@@ -248,31 +276,23 @@ class SupervisedObjective(Objective):
         label_smoothing: as in torch's cross-entropy.
     """
 
-    labels: Tensor
+    classifier: LinearClassifier
 
     def __init__(self, encoder: ImageEncoder, labels: Tensor, classes: int, label_smoothing: float) -> None:
-        super().__init__()
-        self.encoder, self.classes, self.label_smoothing = encoder, classes, label_smoothing
-        self.head = LinearClassifier(Linear(kind="linear", dim=encoder.dim, classes=classes))
-        self.register_buffer("labels", labels, persistent=False)
-        self.passes = 1
+        head = LinearClassifier(Linear(kind="linear", dim=encoder.dim, classes=classes))
+        super().__init__(encoder, head, labels)
+        self.classes, self.label_smoothing = classes, label_smoothing
 
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """One view of every image."""
         y = self.encoder(augment(batch.images, batch.index, batch.epoch, 0))
-        logits = full(self.head(y))
-        labels = self.labels[batch.index.to(self.labels.device, non_blocking=True)]
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        logits = full(self.classifier(y))
+        loss = F.cross_entropy(logits, self.wanted(batch), label_smoothing=self.label_smoothing)
         return Terms(loss, {"cross_entropy": loss}, F.normalize(y.detach()))
 
     def chance(self, batch_size: int) -> float:  # noqa: ARG002  # the classes, not the batch, decide
         """ln(classes)."""
-        return float(torch.log(torch.tensor(float(self.classes))))
-
-    def leave(self, folder: Path, val_images: npt.NDArray[np.uint8], device: torch.device) -> dict[str, float]:  # noqa: ARG002  # as above
-        """Write the head."""
-        save_classifier(folder, self.head)
-        return {}
+        return math.log(self.classes)
 
 
 def reconstruction_loss(decoder: ImageDecoder, y: Tensor, x: Tensor) -> Tensor:
