@@ -45,7 +45,7 @@ def build(method: str, setting: Setting, device: torch.device) -> Objective:
     if method == "moco":
         moco = MoCo(
             kind="moco", rate=1.0, temperature=0.2, hidden=encoder.dim, dim=128, queue=setting.queue,
-            momentum=0.99, allow_long_queue=True,
+            momentum=0.99, batch_norm=False, allow_long_queue=True,
         )  # fmt: skip
         return ContrastiveObjective(build_method(moco, encoder, setting.images, 0))
     simclr = SimCLR(kind="simclr", rate=1.0, temperature=0.5, hidden=encoder.dim, dim=128)

@@ -14,14 +14,14 @@ from discern.training.objectives import ContrastiveObjective, Objective
 ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 
 SIZES = {"hidden": 32, "dim": 16}
-QUEUE = {"temperature": 0.2, "queue": 16, "momentum": 0.9, "allow_long_queue": False, **SIZES}
+QUEUE = {"temperature": 0.2, "batch_norm": True, "queue": 16, "momentum": 0.9, "allow_long_queue": False, **SIZES}
 SMALL: dict[str, dict[str, Any]] = {
     "barlow_twins": {"redundancy": 0.005, **SIZES},
     "byol": {"momentum": 0.9, **SIZES},
     "colorization": {"width": 16, "blocks": 2},
     "dino": {
-        "bottleneck": 16, "student_temperature": 0.1, "teacher_temperature": 0.04, "centre_momentum": 0.9,
-        "momentum": 0.9, **SIZES,
+        "bottleneck": 64, "student_temperature": 0.1, "teacher_temperature": 0.04, "centre_momentum": 0.9,
+        "momentum": 0.9, "batch_norm": True, **SIZES,
     },
     "jigsaw": {"permutations": 20, "tile": 0.85, "bottleneck": 16, "dropout": 0.5, "grayscale": 0.3},
     "lcr": {"projections": 8, "fitting_weight": 0.01, **QUEUE},

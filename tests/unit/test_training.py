@@ -43,8 +43,9 @@ from tests.methods import ENCODER, TRAINED, objective
 CPU = torch.device("cpu")
 SIMCLR = SimCLR(kind="simclr", rate=1.0, temperature=0.2, hidden=16, dim=8)
 MOCO = MoCo(
-    kind="moco", rate=1.0, temperature=0.2, hidden=16, dim=8, queue=16, momentum=0.9, allow_long_queue=False
-)
+    kind="moco", rate=1.0, temperature=0.2, hidden=16, dim=8, batch_norm=False, queue=16, momentum=0.9,
+    allow_long_queue=False,
+)  # fmt: skip
 PAIRS = PairTraining(
     pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
     warmup=0.5,

@@ -18,6 +18,7 @@ class DINO(TrainedArm):
     hidden: int = Field(ge=8, description="width of the head's hidden layers")
     bottleneck: int = Field(ge=8, description="width of the normalised layer before the prototypes")
     dim: int = Field(ge=8, description="prototypes; 65,536 in the paper")
+    batch_norm: bool = Field(description="in the head; the paper has it with a ResNet, not with a ViT")
     student_temperature: float = Field(gt=0, description="0.1 in the paper")
     teacher_temperature: float = Field(gt=0, description="0.04 in the paper")
     centre_momentum: float = Field(ge=0, lt=1, description="of the teacher's mean output; 0.9 in the paper")

@@ -18,6 +18,7 @@ class Queue(TrainedArm):
     temperature: float = Field(gt=0)
     hidden: int = Field(ge=8, description="width of the projector's hidden layer")
     dim: int = Field(ge=8, description="width of the embedding the loss sees")
+    batch_norm: bool = Field(description="in the projector; false in MoCo v2, true in v3")
     queue: int = Field(ge=8, description="keys kept; at most the number of training images")
     momentum: float = Field(ge=0, lt=1, description="of the key encoder, per step")
     allow_long_queue: bool = Field(description="true: accept a queue longer than the training set")

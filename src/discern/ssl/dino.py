@@ -1,12 +1,13 @@
 """DINO's student, teacher and centre."""
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
 from lightly.models.modules import DINOProjectionHead
-from lightly.models.utils import deactivate_requires_grad, update_momentum
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, remove_weight_norm
 
 from discern.arms.dino import DINO
 from discern.models.collectives import gather
@@ -33,19 +34,17 @@ class DINOMethod(JointEmbedding):
     def __init__(self, params: DINO, encoder: ImageEncoder) -> None:
         super().__init__(encoder)
         self.params = params
-        sizes = {"input_dim": encoder.dim, "hidden_dim": params.hidden, "bottleneck_dim": params.bottleneck}
-        self.head = DINOProjectionHead(**sizes, output_dim=params.dim)
-        self.teacher_head = DINOProjectionHead(**sizes, output_dim=params.dim)
-        self.teacher_head.load_state_dict(self.head.state_dict())  # weight norm cannot be copied as an object
+        self.head = _head(params, encoder.dim)
         self.teacher = Follower(encoder, params.momentum)
-        deactivate_requires_grad(self.teacher_head)
+        self.teacher_head = Follower(self.head, params.momentum)
         self.register_buffer("centre", torch.zeros(params.dim))
         self._outputs: list[Tensor] = []
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
         """The teacher's output (N, dim) for images x, before centring."""
-        return full(self.teacher_head(self.teacher(x)))
+        answer: Tensor = self.teacher_head(self.teacher(x))
+        return answer
 
     def contrast(self, y: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of the student's answer to features y (N, D) under the teacher's (N, dim)."""
@@ -70,7 +69,7 @@ class DINOMethod(JointEmbedding):
     def after_step(self) -> None:
         """Move teacher and centre; the centre follows the teacher's mean output over all processes."""
         self.teacher.follow(self.encoder)
-        update_momentum(self.head, self.teacher_head, m=self.params.momentum)
+        self.teacher_head.follow(self.head)
         if self._outputs:
             mean = torch.cat([gather(part) for part in self._outputs]).mean(0)
             self.centre.lerp_(mean, 1 - self.params.centre_momentum)
@@ -81,3 +80,16 @@ class DINOMethod(JointEmbedding):
             answer = F.softmax((teacher - self.centre) / self.params.teacher_temperature, dim=1)
             logits = full(student) / self.params.student_temperature
             return -(answer * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def _head(params: DINO, dim: int) -> nn.Module:
+    """Head of lightly, its prototypes of length 1 by torch's present weight normalisation, which can be copied."""
+    sizes = {"input_dim": dim, "hidden_dim": params.hidden, "bottleneck_dim": params.bottleneck}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of its weight normalisation, which is taken off at once
+        head = DINOProjectionHead(**sizes, output_dim=params.dim, batch_norm=params.batch_norm)
+    prototypes: nn.Module = parametrizations.weight_norm(remove_weight_norm(head.last_layer))
+    prototypes.get_parameter("parametrizations.weight.original0").requires_grad_(False)
+    head.last_layer = prototypes
+    projector: nn.Module = head
+    return projector

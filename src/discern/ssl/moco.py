@@ -29,7 +29,7 @@ class MoCoMethod(JointEmbedding):
     def __init__(self, params: Queue, encoder: ImageEncoder) -> None:
         super().__init__(encoder)
         self.params = params
-        self.projector = MoCoProjectionHead(encoder.dim, params.hidden, params.dim)
+        self.projector = MoCoProjectionHead(encoder.dim, params.hidden, params.dim, batch_norm=params.batch_norm)
         self.key_encoder = Follower(encoder, params.momentum)
         self.key_projector = Follower(self.projector, params.momentum)
         self.register_buffer("queue", F.normalize(torch.randn(params.queue, params.dim)))
