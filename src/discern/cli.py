@@ -83,6 +83,30 @@ def results() -> None:
 
 
 @app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="Commit, tag, branch, DVC experiment, or `workspace`.")] = "HEAD",
+    after: Annotated[str, typer.Argument(help="The same.")] = "workspace",
+    markdown: Annotated[bool, typer.Option("--md", help="Print Markdown, for a comment in a review.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the curves as well.")] = None,
+) -> None:
+    """Compare two revisions: figures with intervals, parameters, data, code, MLflow runs."""
+    from rich.console import Console
+
+    from discern.compare import render
+    from discern.compare.comparison import compare as compare_revisions
+
+    found = compare_revisions(Path.cwd(), before, after)
+    if markdown:
+        typer.echo(render.markdown(found), nl=False)
+    else:
+        Console(highlight=False, markup=False).print(render.terminal(found))
+    if html:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(render.html(found), encoding="utf-8")
+        typer.echo(f"page: {html.resolve()}", err=True)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of params.yaml."""
     from discern.params.load import json_schema

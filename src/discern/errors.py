@@ -47,3 +47,7 @@ class InterruptedStageError(DiscernError):
     """The stage was stopped by a signal; its checkpoint is saved and the next run goes on from it."""
 
     exit_code = 130
+
+
+class RevisionError(DiscernError):
+    """A commit, tag, branch or experiment does not exist, or Git cannot tell."""
