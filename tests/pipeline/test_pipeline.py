@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from discern.compare.comparison import compare
 from tests.pipeline.conftest import commit, make_project, run_in
 
 pytestmark = pytest.mark.slow
@@ -102,6 +103,37 @@ def test_an_experiment_reruns_what_the_parameter_touches_and_nothing_else(finish
     shown = run_in(finished, "dvc", "exp", "show", "--csv")
     assert "heavier" in shown.stdout
     assert "train_encoder.pair_weight" in shown.stdout
+
+
+def test_an_experiment_is_compared_image_by_image(finished: Path, tmp_path: Path) -> None:
+    found = compare(finished, "HEAD", "heavier")
+    assert [(c.key, c.before, c.after) for c in found.params] == [("train_encoder.pair_weight", "1.0", "3")]
+    assert found.code == []
+    assert {c.key for c in found.data if c.before == c.after} == {"data/raw", "data/validated", "data/packed"}
+    assert not found.notes
+    assert None not in found.runs
+    assert found.runs[0] != found.runs[1]
+    theirs = pd.read_parquet(finished / "data" / "embeddings" / "discern" / "0" / "outcomes.parquet")
+    got, path = tmp_path / "heavier.parquet", "data/embeddings/discern/0/outcomes.parquet"
+    run_in(finished, "dvc", "get", ".", path, "--rev", found.after.commit, "-o", str(got))
+    ours = pd.read_parquet(got)
+    changes = {change.measure.key: change for change in found.arms["discern"]}
+    for key, column in (("probe.top1", "probe_correct"), ("retrieval.map", "ap"), ("mlp.top1", "mlp_correct")):
+        change = changes[key]
+        assert change.difference is not None
+        assert change.difference.mean == pytest.approx((ours[column] * 1.0 - theirs[column] * 1.0).mean())
+        assert change.after is not None
+        assert change.after.mean == pytest.approx((ours[column] * 1.0).mean(), abs=1e-6)
+    control = [change.difference for change in found.arms["continue"] if change.difference]
+    assert control
+    assert all(d.low == d.high == 0 for d in control)
+    shown = run_in(
+        finished, "discern", "compare", "HEAD", "heavier", "--md", "--html", str(tmp_path / "page.html")
+    )
+    assert "| train_encoder.pair_weight | 1.0 | 3 |" in shown.stdout
+    assert re.search(r"^\| discern \| .* → .* [▲▼≈] [+−0]", shown.stdout, re.MULTILINE)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'aria-label="discern-0: training loss"' in page
 
 
 def test_diffs_between_commits_say_something(finished: Path) -> None:
