@@ -8,6 +8,7 @@ import typer
 
 from discern import __version__
 from discern.errors import DataError, DiscernError
+from discern.registry import commands as registry
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 if TYPE_CHECKING:
@@ -177,6 +178,10 @@ def neighbours(
     for neighbour in found:
         table.add_row(f"{neighbour.similarity:.3f}", neighbour.label or "–", neighbour.path)
     Console(highlight=False, markup=False).print(table)
+
+
+for command in (registry.register, registry.versions, registry.promote, registry.rollback):
+    app.command()(command)
 
 
 def _params() -> "Params":

@@ -51,3 +51,11 @@ class InterruptedStageError(DiscernError):
 
 class RevisionError(DiscernError):
     """A commit, tag, branch or experiment does not exist, or Git cannot tell."""
+
+
+class RegistryError(DiscernError):
+    """The model registry has no such version, or does not answer."""
+
+
+class PromotionError(DiscernError):
+    """A version does not meet what params.yaml asks of a champion."""

@@ -8,6 +8,7 @@ from discern.params.dataset import Dataset
 from discern.params.encoder import ViT
 from discern.params.evaluation import Evaluate
 from discern.params.model import ParamModel
+from discern.params.promotion import Promotion
 from discern.params.synthesis import (
     Control,
     PairControl,
@@ -75,6 +76,7 @@ class Params(ParamModel):
     train_baseline: dict[ArmName, Baseline]
     evaluate: Evaluate
     report: Report
+    promote: Promotion
 
     @model_validator(mode="after")
     def _arms_are_described(self) -> Self:

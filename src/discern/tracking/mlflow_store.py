@@ -69,7 +69,7 @@ class StageRun:
         # Two processes that create the same database at once crash each other, and both would make a parent.
         with target.lock:
             self._client = MlflowClient(tracking_uri=target.uri)
-            self._experiment = _experiment_id(self._client, target)
+            self._experiment = experiment_id(self._client, target)
             self.parent_id = _parent_id(self._client, self._experiment, target)
             tags = {
                 **target.tags,
@@ -148,7 +148,7 @@ def close_pipeline(target: Target, status: str, reused: dict[str, str]) -> tuple
     """
     with target.lock:
         client = MlflowClient(tracking_uri=target.uri)
-        experiment = _experiment_id(client, target)
+        experiment = experiment_id(client, target)
         parent = _parent_id(client, experiment, target)
         update_parent(client, experiment, parent, reused)
         client.set_terminated(parent, status)
@@ -198,7 +198,8 @@ def _parent_id(client: MlflowClient, experiment: str, target: Target) -> str:
     return str(client.create_run(experiment, start_time=target.started, tags=tags).info.run_id)
 
 
-def _experiment_id(client: MlflowClient, target: Target) -> str:
+def experiment_id(client: MlflowClient, target: Target) -> str:
+    """Id of the experiment, which is made where there is none; hold the target's lock."""
     if found := client.get_experiment_by_name(target.experiment):
         return str(found.experiment_id)
     # Without a location, MLflow would write artifacts under the working directory of whoever came first, for

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -129,6 +130,13 @@ def processor() -> str:
     if cpuinfo.is_file() and (match := re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))):
         return match[1]
     return platform.processor() or platform.machine()
+
+
+def redacted(text: str, uri: str) -> str:
+    """A message on one line, without the password that stands in a tracking URI."""
+    password = urlsplit(uri).password
+    line = " ".join(text.split())
+    return line.replace(password, "***") if password else line
 
 
 def _git(root: Path, *args: str) -> str | None:

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+
+from discern.tracking.provenance import redacted
 
 BATCH_POINTS = 200
 BATCH_SECONDS = 5.0
@@ -32,7 +33,7 @@ class Writer:
     def __init__(self) -> None:
         self.run: Any = None
         self.error: str | None = None
-        self._password: str | None = None  # of the tracking URI; errors must not tell it
+        self._uri = ""  # may hold a password, which errors must not tell
         self._points: list[Point] = []
         self._sent = time.monotonic()
 
@@ -62,14 +63,13 @@ class Writer:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        self.error = (text.replace(self._password, "***") if self._password else text)[:300]
+        self.error = redacted(f"{type(error).__name__}: {error}", self._uri)[:300]
         sys.stderr.write(f"discern: MLflow keeps no record of this stage: {self.error}\n")
 
     def _open(self, target: Message, params: dict[str, str], all_params: dict[str, str]) -> None:
         from discern.tracking.mlflow_store import StageRun, Target
 
-        self._password = urlsplit(target["uri"]).password
+        self._uri = target["uri"]
         self.run = StageRun(Target(**{**target, "home": Path(target["home"])}))
         self.run.params(params, all_params)
 

@@ -1,0 +1,137 @@
+"""The folder of a version: weights in three formats, the index, the evidence, examples and the model card."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from discern.data.packed import PackedSplit, evenly_spread
+from discern.errors import DataError, ModelError
+from discern.evaluation.features import extract
+from discern.models.weights import load_encoder
+from discern.params.pipeline import Params
+from discern.registry.card import card
+from discern.registry.evidence import Evidence, write_checksums
+from discern.registry.export import export
+from discern.tracking import run_record
+from discern.training.device import resolve_device
+from discern.workspace import Workspace
+
+EXAMPLES = 8  # test images with their features, by which a fresh process checks that the model still gives them
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A finished folder.
+
+    Attributes:
+        folder: everything that a version consists of.
+        evidence: its figures and what they were taken on.
+        checksum: SHA-256 of the list of all files' checksums.
+    """
+
+    folder: Path
+    evidence: Evidence
+    checksum: str
+
+
+def package(params: Params, workspace: Workspace, arm: str, seed: int, folder: Path) -> Package:
+    """Build the folder of a version from what the pipeline made.
+
+    Args:
+        params: of the workspace.
+        workspace: where encoder, evaluation and packed images lie; they must be up to date.
+        arm: which encoder.
+        seed: of its training.
+        folder: empty; where to write.
+
+    Raises:
+        ModelError: the encoder is missing, out of date, or cannot be exported.
+        DataError: it was not evaluated, or the packed images are missing.
+    """
+    family = _family(params, arm)
+    _up_to_date(workspace, [f"train_{family}@{_key(arm, seed)}", f"evaluate{_suffix(family)}@{arm}-{seed}"])
+    splits = {name: PackedSplit.load(workspace.packed(name)) for name in SPLITS}
+    shutil.copytree(workspace.encoder(arm, seed), folder / "encoder")
+    _index(folder, splits["train"])
+    serving = {
+        "resize": params.pack.resize,
+        "max_pixels": params.validation.max_pixels,
+        "k": params.evaluate.knn.k,
+        "temperature": params.evaluate.knn.temperature,
+    }
+    (folder / "serving.json").write_text(json.dumps(serving, indent=2) + "\n", encoding="utf-8")
+    images = splits["test"].images[evenly_spread(len(splits["test"].images), EXAMPLES)]
+    features = export(load_encoder(folder / "encoder"), images, folder)
+    np.savez(folder / "examples.npz", images=images, features=features)
+    evidence = _evidence(params, workspace, arm, seed, splits)
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "evidence.json").write_text(
+        evidence.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
+    shutil.copy(workspace.embeddings(arm, seed) / "outcomes.parquet", folder / "evaluation")
+    (folder / "README.md").write_text(card(params, workspace, evidence), encoding="utf-8")
+    return Package(folder, evidence, write_checksums(folder))
+
+
+def _index(folder: Path, train: PackedSplit) -> None:
+    features = extract(
+        load_encoder(folder / "encoder").to(resolve_device()), train.images, resolve_device(), 256, "fp32"
+    )
+    known = train.labels >= 0
+    # Images without a label can be named as neighbours only where none has one.
+    rows = known if known.any() else np.ones(len(known), bool)
+    labels = np.array([train.classes[label] for label in train.labels[rows]] if known.any() else [], dtype=np.str_)
+    paths = train.index["path"].to_numpy(dtype=np.str_)[rows]
+    np.savez(folder / "index.npz", features=features[rows], labels=labels, paths=paths)
+
+
+def _evidence(
+    params: Params, workspace: Workspace, arm: str, seed: int, splits: dict[str, PackedSplit]
+) -> Evidence:
+    path = workspace.metrics(arm, seed)
+    if not path.is_file():
+        raise DataError(f"{path}: {arm} is not evaluated for seed {seed}; run `dvc repro`")
+    # Of the training itself, not of this command: code may have changed since.
+    record = workspace.run_record(f"train_{_family(params, arm)}@{_key(arm, seed)}")
+    origin = run_record.load(record).provenance if record.is_file() else {}
+    return Evidence(
+        arm=arm,
+        seed=seed,
+        splits={name: split.digest for name, split in splits.items()},
+        protocol=params.evaluate.model_dump(mode="json"),
+        figures=json.loads(path.read_text(encoding="utf-8")),
+        commit=origin.get("git.commit", ""),
+        dirty=origin.get("git.dirty") != "false",
+    )
+
+
+def _family(params: Params, arm: str) -> str:
+    if arm not in params.arms.all:
+        raise ModelError(f"{arm} is not among the arms of params.yaml ({', '.join(params.arms.all)})")
+    return "encoder" if arm == "discern" else "control" if arm in params.arms.controls else "baseline"
+
+
+def _key(arm: str, seed: int) -> str:
+    return str(seed) if arm == "discern" else f"{arm}-{seed}"
+
+
+def _suffix(family: str) -> str:
+    return "" if family == "encoder" else f"_{family}"
+
+
+def _up_to_date(workspace: Workspace, stages: list[str]) -> None:
+    """Refuse results that are not those of the present parameters and code."""
+    command = [sys.executable, "-m", "dvc", "status", "--json", *stages]
+    done = subprocess.run(command, cwd=workspace.root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ModelError(f"dvc status: {' '.join(done.stderr.split())}")
+    if stale := json.loads(done.stdout or "{}"):
+        raise ModelError(
+            f"{', '.join(stale)}: out of date with params.yaml or code; run `dvc repro` (or `dvc checkout`) first"
+        )

@@ -1,0 +1,232 @@
+"""Versions, aliases and the log of promotions in MLflow's model registry."""
+
+import getpass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from discern.errors import RegistryError
+from discern.registry.package import Package
+from discern.settings import home, settings
+from discern.tracking import provenance
+from discern.tracking.mlflow_store import Target, experiment_id
+
+import mlflow  # isort: skip  after mlflow_store, which sets how long a dead server may take
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array
+
+from discern.registry.serving import NEIGHBOURS
+
+CHAMPION, PREVIOUS = "champion", "previous"
+CHECKSUM = "discern.checksum"
+# What serving imports, pinned to what the model was verified with; without a list MLflow guesses for seconds.
+REQUIREMENTS = (
+    "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "safetensors",
+    "scikit-learn", "scipy", "torch", "torchvision",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the promotions log."""
+
+    action: str
+    version: str
+    replaced: str
+    author: str
+    reason: str
+    when: pd.Timestamp
+
+
+class Store:
+    """The registered model `name`.
+
+    Args:
+        name: of the registered model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        uri = settings().resolved_tracking_uri
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        self.client = MlflowClient(uri, uri)
+        origin = provenance.git_state(home())
+        self._target = Target(
+            uri=uri, experiment=settings().experiment, home=home(), pipeline="", stage="", parent_name="",
+            started=int(time.time() * 1000), tags=origin,
+        )  # fmt: skip
+        with self._target.lock, _answers(uri):
+            self._experiment = experiment_id(self.client, self._target)
+
+    def publish(self, package: Package) -> str:
+        """Make a version of a finished folder; returns its number."""
+        evidence = package.evidence
+        source = Path(__file__).parents[1]
+        example = pd.read_parquet(package.folder / "evaluation" / "outcomes.parquet", columns=["path"])
+        figures = {k: v for k, v in _flat(evidence.figures).items() if isinstance(v, int | float)}
+        with _answers(self._target.uri), self._run(f"register {evidence.arm}-{evidence.seed}", "register") as run:
+            mlflow.log_metrics(figures)
+            mlflow.log_artifact(str(package.folder / "README.md"))
+            info = mlflow.pyfunc.log_model(
+                name=evidence.arm,
+                loader_module="discern.registry.serving",
+                data_path=str(package.folder),
+                code_paths=[str(source)],
+                signature=signature(labelled="probe" in evidence.figures),
+                pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+                metadata={"test_images": len(example), "digest": evidence.digest},
+                registered_model_name=self.name,
+                await_registration_for=60,
+            )
+            number = str(info.registered_model_version)
+            tags = {
+                CHECKSUM: package.checksum,
+                "discern.arm": evidence.arm,
+                "discern.seed": str(evidence.seed),
+                "discern.digest": evidence.digest,
+                "git.commit": evidence.commit,
+                "git.dirty": str(evidence.dirty).lower(),
+            }
+            for key, value in tags.items():
+                self.client.set_model_version_tag(self.name, number, key, value)
+            card = (package.folder / "README.md").read_text(encoding="utf-8")
+            self.client.update_model_version(self.name, number, card)
+            mlflow.set_tags({"model": self.name, "version": number, "run": run})
+        return number
+
+    def version(self, name: str) -> ModelVersion:
+        """A version by its number or alias.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        try:
+            if name.isdigit():
+                return self.client.get_model_version(self.name, name)
+            return self.client.get_model_version_by_alias(self.name, name)
+        except MlflowException as error:
+            raise RegistryError(
+                f"{self.name}: no version or alias {name!r}; `discern versions` lists them"
+            ) from error
+
+    def alias(self, alias: str) -> str | None:
+        """Number of the version that has an alias, None where none has."""
+        return next((v.version for v in self.versions() if alias in v.aliases), None)
+
+    def versions(self) -> list[ModelVersion]:
+        """Every version, newest first."""
+        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
+        # The search leaves out aliases; asking one by one is what the client offers.
+        return [
+            self.client.get_model_version(self.name, v.version)
+            for v in sorted(found, key=lambda v: -int(v.version))
+        ]
+
+    def download(self, number: str, folder: Path) -> Path:
+        """Fetch the folder of a version.
+
+        Raises:
+            RegistryError: its artifacts are gone.
+        """
+        try:
+            model = Path(
+                mlflow.artifacts.download_artifacts(f"models:/{self.name}/{number}", dst_path=str(folder))
+            )
+        except (MlflowException, OSError) as error:
+            raise RegistryError(f"{self.name} version {number}: its artifacts cannot be read: {error}") from error
+        found = next((path.parent for path in model.glob("data/*/serving.json")), None)
+        if found is None:
+            raise RegistryError(f"{self.name} version {number}: was not made by `discern register`")
+        return found
+
+    def crown(self, number: str, action: str, reason: str, checks: list[dict[str, Any]]) -> None:
+        """Make a version champion, the present one previous, and log it.
+
+        Should this process die in between, `previous` and `champion` name the same version, and the command can
+        be given again.
+        """
+        replaced = self.alias(CHAMPION) or ""
+        author = getpass.getuser()
+        with self._run(f"{action} {self.name} {number}", "promotion"):
+            mlflow.log_dict({"checks": checks}, "checks.json")
+            if replaced and replaced != number:
+                self.client.set_registered_model_alias(self.name, PREVIOUS, replaced)
+            self.client.set_registered_model_alias(self.name, CHAMPION, number)
+            tags = {"action": action, "author": author, "reason": reason}
+            for key, value in tags.items():
+                self.client.set_model_version_tag(self.name, number, f"promotion.{key}", value)
+            mlflow.set_tags({"model": self.name, "version": number, "replaced": replaced, **tags})
+
+    @property
+    def lock(self) -> FileLock:
+        """Held while aliases are looked at and changed, by everybody who shares this checkout."""
+        return self._target.lock
+
+    def point_previous(self, number: str | None) -> None:
+        """Point `previous` at a version, or at none."""
+        if number:
+            self.client.set_registered_model_alias(self.name, PREVIOUS, number)
+        elif self.alias(PREVIOUS):
+            self.client.delete_registered_model_alias(self.name, PREVIOUS)
+
+    def log(self) -> list[Event]:
+        """Every promotion and rollback, newest first."""
+        query = (
+            f"tags.`discern.kind` = 'promotion' and tags.model = '{self.name}' and attributes.status = 'FINISHED'"
+        )
+        runs = self.client.search_runs([self._experiment], query, order_by=["attributes.start_time DESC"])
+        keys = ("action", "version", "replaced", "author", "reason")
+        return [
+            Event(
+                when=pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+                **{key: run.data.tags.get(key, "") for key in keys},
+            )
+            for run in runs
+        ]
+
+    @contextmanager
+    def _run(self, name: str, kind: str) -> Iterator[str]:
+        tags = {**self._target.tags, "discern.kind": kind}
+        with mlflow.start_run(experiment_id=self._experiment, run_name=name, tags=tags) as run:
+            yield str(run.info.run_id)
+
+
+def signature(labelled: bool) -> ModelSignature:
+    """Encoded pictures in; embedding, neighbours and, with labels, class and score out."""
+    classes = [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")] if labelled else []
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(Array(DataType.double), "embedding"),
+        *classes,
+        ColSpec(Array(DataType.string), "neighbours"),
+        ColSpec(Array(DataType.double), "similarities"),
+    ]
+    neighbours = ParamSpec("neighbours", DataType.long, NEIGHBOURS)
+    return ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs), ParamSchema([neighbours]))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+@contextmanager
+def _answers(uri: str) -> Iterator[None]:
+    """MLflow's long story of a dead server as one line."""
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"MLflow: {provenance.redacted(str(error), uri)}") from error
