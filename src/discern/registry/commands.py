@@ -78,7 +78,7 @@ def versions(name: NameOption = "discern") -> None:
         tags = one.tags
         cells = (tags.get(key, "") for key in ("discern.arm", "discern.seed", "git.commit", "discern.digest"))
         arm, seed, commit, digest = cells
-        table.add_row(one.version, ", ".join(sorted(one.aliases)), arm, seed, commit[:7], digest[:12])
+        table.add_row(str(one.version), ", ".join(sorted(one.aliases)), arm, seed, commit[:7], digest[:12])
     for head in ("when (UTC)", "action", "version", "instead of", "by", "because"):
         log.add_column(head)
     for event in store.log():

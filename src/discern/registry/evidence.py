@@ -49,19 +49,19 @@ class Evidence(BaseModel):
         return None if value is None else float(value)
 
 
-def read_evidence(folder: Path) -> tuple[Evidence, pd.DataFrame]:
-    """Figures and per-image outcomes of a version's folder.
+def read_evidence(model: Path) -> tuple[Evidence, pd.DataFrame]:
+    """Figures and per-image outcomes, from MLflow's folder of a version.
 
     Raises:
         ModelError: they are missing or not what this version of discern wrote.
     """
+    folder = packed(model) / "evaluation"
     try:
-        text = (folder / "evaluation" / "evidence.json").read_text(encoding="utf-8")
-        return Evidence.model_validate_json(text), pd.read_parquet(folder / "evaluation" / "outcomes.parquet")
+        evidence = Evidence.model_validate_json((folder / "evidence.json").read_text(encoding="utf-8"))
+        return evidence, pd.read_parquet(folder / "outcomes.parquet")
     except (OSError, ValidationError) as error:
-        raise ModelError(
-            f"{folder}: no evaluation that can be read ({type(error).__name__}); register it anew"
-        ) from error
+        why = f"no evaluation that can be read ({type(error).__name__})"
+        raise ModelError(f"{model.name}: {why}; register it anew") from error
 
 
 def write_checksums(folder: Path) -> str:
@@ -73,15 +73,38 @@ def write_checksums(folder: Path) -> str:
     return _sha256(folder / CHECKSUMS)
 
 
-def tampered(folder: Path, expected: str) -> str | None:
+def packed(model: Path) -> Path:
+    """What `discern register` packed, in MLflow's folder of a version.
+
+    Raises:
+        ModelError: the version was made by something else.
+    """
+    found = next((path.parent for path in model.glob(f"data/*/{CHECKSUMS}")), None)
+    if found is None:
+        raise ModelError(f"{model.name}: was not made by `discern register`")
+    return found
+
+
+def code_digest(folder: Path) -> str:
+    """One checksum of the package `discern` in a folder: names and contents of all its files."""
+    files = sorted(p for p in (folder / "discern").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    listing = [f"{path.relative_to(folder).as_posix()} {_sha256(path)}" for path in files]
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+
+
+def tampered(model: Path, checksum: str, code: str) -> str | None:
     """What is not as it was registered, or None.
 
     Args:
-        folder: a version's folder as it was downloaded.
-        expected: checksum of the list of checksums.
+        model: MLflow's folder of a version as it was downloaded.
+        checksum: of the list of checksums.
+        code: digest of the code that serves it.
     """
+    if code_digest(model / "code") != code:
+        return "the code that serves it was changed"
+    folder = packed(model)
     listing = folder / CHECKSUMS
-    if not listing.is_file() or _sha256(listing) != expected:
+    if not listing.is_file() or _sha256(listing) != checksum:
         return f"{CHECKSUMS} is not the one that was registered"
     sums: dict[str, str] = json.loads(listing.read_text(encoding="utf-8"))
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {CHECKSUMS}

@@ -1,5 +1,6 @@
 """The encoder in formats that need none of this project's code: torch.export and ONNX, checked by reloading."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,9 @@ def export(encoder: ImageEncoder, images: npt.NDArray[np.uint8], folder: Path) -
         expected = model(examples).numpy()
     batch = torch.export.Dim("batch", min=1)
     exported = torch.export.export(model, (examples,), dynamic_shapes={"images": {0: batch}})
-    torch.export.save(exported, folder / "encoder.pt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of views of one storage, which is on the CPU
+        torch.export.save(exported, folder / "encoder.pt2")
     torch.onnx.export(
         exported, (examples,), folder / "encoder.onnx", dynamo=True, opset_version=ONNX_OPSET,
         input_names=["images"], output_names=["features"], external_data=False, verbose=False,

@@ -36,21 +36,21 @@ class Check:
 
 
 def examine(
-    candidate: Path, checksum: str, champion: Path | None, policy: Promotion, bootstrap: Bootstrap
+    candidate: Path, sums: tuple[str, str], champion: Path | None, policy: Promotion, bootstrap: Bootstrap
 ) -> list[Check]:
     """Every check of a candidate; those that need a champion only where there is one.
 
     Args:
-        candidate: folder of the candidate version.
-        checksum: of its list of checksums, as it was registered.
-        champion: folder of the present champion.
+        candidate: MLflow's folder of the candidate version.
+        sums: checksum of its list of checksums and digest of its code, as they were registered.
+        champion: MLflow's folder of the present champion.
         policy: what is asked for.
         bootstrap: of the paired interval.
 
     Raises:
         ModelError: a version holds no evaluation.
     """
-    if changed := tampered(candidate, checksum):
+    if changed := tampered(candidate, *sums):
         return [Check("as registered", False, changed)]  # nothing else that it says can be believed
     evidence, outcomes = read_evidence(candidate)
     checks = [
@@ -130,7 +130,8 @@ def _no_class_worse(ours: pd.DataFrame, theirs: pd.DataFrame, policy: Promotion)
 
 
 def _fresh_process(candidate: Path) -> Check:
-    command = [sys.executable, "-m", "discern.registry.trial", str(candidate)]
+    # As a file: as a module it would bring in this project's code, where the version's own must serve.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("trial.py")), str(candidate)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired:

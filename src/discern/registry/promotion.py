@@ -7,7 +7,7 @@ from pathlib import Path
 from discern.errors import PromotionError, RegistryError
 from discern.params.pipeline import Params
 from discern.registry.gate import Check, examine
-from discern.registry.store import CHAMPION, CHECKSUM, PREVIOUS, Store
+from discern.registry.store import CHAMPION, CHECKSUM, CODE, PREVIOUS, Store
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ def decide(store: Store, version: str, params: Params) -> Decision:
     """
     candidate = store.version(version)
     champion = store.alias(CHAMPION)
-    if candidate.version == champion:
+    number = str(candidate.version)
+    if number == champion:
         raise PromotionError(f"{store.name} version {champion} is champion already")
     with tempfile.TemporaryDirectory(prefix="discern-") as scratch:
-        ours = store.download(candidate.version, Path(scratch, "candidate"))
+        ours = store.download(number, Path(scratch, "candidate"))
         theirs = store.download(champion, Path(scratch, "champion")) if champion else None
-        checksum = candidate.tags.get(CHECKSUM, "")
-        checks = examine(ours, checksum, theirs, params.promote, params.evaluate.bootstrap)
-    return Decision(candidate.version, champion, checks)
+        sums = candidate.tags.get(CHECKSUM, ""), candidate.tags.get(CODE, "")
+        checks = examine(ours, sums, theirs, params.promote, params.evaluate.bootstrap)
+    return Decision(number, champion, checks)
 
 
 def promote(store: Store, decision: Decision, reason: str) -> None:

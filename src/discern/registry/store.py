@@ -1,6 +1,7 @@
 """Versions, aliases and the log of promotions in MLflow's model registry."""
 
 import getpass
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,13 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
+from PIL import Image
 
 from discern.errors import RegistryError
+from discern.registry.evidence import code_digest
 from discern.registry.package import Package
 from discern.settings import home, settings
 from discern.tracking import provenance
@@ -29,7 +33,7 @@ from mlflow.types.schema import Array
 from discern.registry.serving import NEIGHBOURS
 
 CHAMPION, PREVIOUS = "champion", "previous"
-CHECKSUM = "discern.checksum"
+CHECKSUM, CODE = "discern.checksum", "discern.code"
 # What serving imports, pinned to what the model was verified with; without a list MLflow guesses for seconds.
 REQUIREMENTS = (
     "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "safetensors",
@@ -74,7 +78,6 @@ class Store:
         """Make a version of a finished folder; returns its number."""
         evidence = package.evidence
         source = Path(__file__).parents[1]
-        example = pd.read_parquet(package.folder / "evaluation" / "outcomes.parquet", columns=["path"])
         figures = {k: v for k, v in _flat(evidence.figures).items() if isinstance(v, int | float)}
         with _answers(self._target.uri), self._run(f"register {evidence.arm}-{evidence.seed}", "register") as run:
             mlflow.log_metrics(figures)
@@ -86,13 +89,14 @@ class Store:
                 code_paths=[str(source)],
                 signature=signature(labelled="probe" in evidence.figures),
                 pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-                metadata={"test_images": len(example), "digest": evidence.digest},
+                input_example=_example(package.folder),
                 registered_model_name=self.name,
                 await_registration_for=60,
             )
             number = str(info.registered_model_version)
             tags = {
                 CHECKSUM: package.checksum,
+                CODE: code_digest(source.parent),
                 "discern.arm": evidence.arm,
                 "discern.seed": str(evidence.seed),
                 "discern.digest": evidence.digest,
@@ -123,7 +127,7 @@ class Store:
 
     def alias(self, alias: str) -> str | None:
         """Number of the version that has an alias, None where none has."""
-        return next((v.version for v in self.versions() if alias in v.aliases), None)
+        return next((str(v.version) for v in self.versions() if alias in v.aliases), None)
 
     def versions(self) -> list[ModelVersion]:
         """Every version, newest first."""
@@ -135,21 +139,17 @@ class Store:
         ]
 
     def download(self, number: str, folder: Path) -> Path:
-        """Fetch the folder of a version.
+        """Fetch a version: MLflow's folder, with `code` and with what `discern register` packed.
 
         Raises:
             RegistryError: its artifacts are gone.
         """
         try:
-            model = Path(
-                mlflow.artifacts.download_artifacts(f"models:/{self.name}/{number}", dst_path=str(folder))
-            )
+            uri = f"models:/{self.name}/{number}"
+            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
-            raise RegistryError(f"{self.name} version {number}: its artifacts cannot be read: {error}") from error
-        found = next((path.parent for path in model.glob("data/*/serving.json")), None)
-        if found is None:
-            raise RegistryError(f"{self.name} version {number}: was not made by `discern register`")
-        return found
+            why = provenance.redacted(str(error), self._target.uri)
+            raise RegistryError(f"{self.name} version {number}: its artifacts cannot be read: {why}") from error
 
     def crown(self, number: str, action: str, reason: str, checks: list[dict[str, Any]]) -> None:
         """Make a version champion, the present one previous, and log it.
@@ -214,6 +214,15 @@ def signature(labelled: bool) -> ModelSignature:
     ]
     neighbours = ParamSpec("neighbours", DataType.long, NEIGHBOURS)
     return ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs), ParamSchema([neighbours]))
+
+
+def _example(folder: Path) -> pd.DataFrame:
+    """One picture as a caller sends it."""
+    with np.load(folder / "examples.npz", allow_pickle=False) as examples:
+        picture = Image.fromarray(examples["images"][0])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return pd.DataFrame({"image": [buffer.getvalue()]})
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

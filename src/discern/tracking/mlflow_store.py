@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from discern.settings import QUIET
+
+os.environ.update({**QUIET, **os.environ})
 # A dead server must cost seconds, not the 12 minutes of MLflow's own defaults (seven retries of 120 s).
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
