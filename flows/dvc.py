@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from discern.stages.guardian import WATCHED
+
 # Prefect's runner kills a cancelled flow after 30 s; what the flow started has to be gone before.
 GRACE_SECONDS = 20.0
 
@@ -99,7 +101,8 @@ def reproduce(stage: str, force: bool, pipeline: str, on_line: Callable[[str], N
         errors="replace",
         bufsize=1,
         start_new_session=True,
-        env={**environment(), "DISCERN_PIPELINE": pipeline},
+        # A flow that is killed outright can stop nothing: the stage watches it instead.
+        env={**environment(), "DISCERN_PIPELINE": pipeline, WATCHED: str(os.getpid())},
     )
     assert process.stdout is not None
     try:

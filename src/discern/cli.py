@@ -180,6 +180,18 @@ def neighbours(
     Console(highlight=False, markup=False).print(table)
 
 
+@app.command()
+def sync() -> None:
+    """Deliver to MLflow what it could not take when it was down."""
+    from discern.errors import RegistryError
+    from discern.tracking.spool import deliver
+
+    found = deliver()
+    typer.echo(f"{len(found.stages)} records delivered{''.join(f', {stage}' for stage in found.stages)}")
+    if found.error:
+        raise RegistryError(f"MLflow does not take the rest ({found.left} records): {found.error}")
+
+
 for command in (registry.register, registry.versions, registry.promote, registry.rollback):
     app.command()(command)
 

@@ -6,11 +6,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -42,6 +44,31 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_project(tmp_path_factory.mktemp("straight") / "project", LONG)
     run_in(root, "dvc", "repro", "pretrain_decoder@0", extra=UNTRACKED)
     return root
+
+
+@pytest.mark.parametrize("started", ["by dvc", "by a flow"])
+def test_training_does_not_outlive_whoever_started_it(started: str, tmp_path: Path) -> None:
+    """kill -9 to dvc, or to the flow above it, and to nothing else: an orphan would train on unseen."""
+    root = make_project(tmp_path / "project", LONG)
+    run_in(root, "dvc", "repro", "pack", extra=UNTRACKED)
+    dvc = [sys.executable, "-m", "dvc", "repro", "-s", "pretrain_decoder@0"]
+    flow = "from flows import dvc; dvc.reproduce('pretrain_decoder@0', False, 'p', print)"
+    process = subprocess.Popen(
+        dvc if started == "by dvc" else [sys.executable, "-c", flow],
+        cwd=root, env=environment(root) | UNTRACKED | CHECKPOINTS, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for_checkpoint(root, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    for orphan in alive:
+        orphan.kill()
+    assert not alive
+    assert checkpoints(root)
+    run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra=UNTRACKED)
+    assert not checkpoints(root)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -225,7 +225,7 @@ def test_dead_server_is_told_once_without_its_password(tmp_path: Path, capsys: p
     assert writer.error is not None
     assert "hunter2" not in writer.error
     told = capsys.readouterr().err
-    assert told.count("MLflow keeps no record of this stage") == 1
+    assert told.count("MLflow does not take the record of this stage") == 1
     assert "hunter2" not in told
 
 
@@ -260,7 +260,7 @@ def test_lost_writer_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest
     record.metrics({"loss": 1.0}, step=0)
     record.finish("FINISHED")
     assert (
-        run_record.load(Workspace(tmp_path).run_record("x")).tracking == "failed: the writer process ended early"
+        run_record.load(Workspace(tmp_path).run_record("x")).tracking == "waiting: the writer process ended early"
     )
 
 

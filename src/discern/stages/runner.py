@@ -13,7 +13,7 @@ from discern.errors import DiscernError, InterruptedStageError, StorageError
 from discern.machine import shared_environment
 from discern.params.load import load
 from discern.settings import settings, silence_telemetry
-from discern.stages import signals
+from discern.stages import guardian, signals
 from discern.stages.context import Context
 from discern.tracking.graph import declared
 from discern.tracking.record import Recorder
@@ -39,6 +39,7 @@ def execute(
     stage = os.environ.get("DVC_STAGE", stage).partition("@")[0]
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     signals.install()
+    guardian.watch()
     seed, arm = _arguments(stage, argv)
     if trains and settings().processes > 1 and "WORLD_SIZE" not in os.environ:
         _start_processes(settings().processes)

@@ -39,6 +39,7 @@ class Target:
         stage: id of the stage, the run's name.
         parent_name: name for the parent, if it has to be made.
         started: start of the stage, milliseconds since 1970.
+        record: id of the stage's record; a run that has it already is gone on with.
         tags: provenance of the run.
     """
 
@@ -49,6 +50,7 @@ class Target:
     stage: str
     parent_name: str
     started: int
+    record: str = ""
     tags: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -80,8 +82,13 @@ class StageRun:
                 "mlflow.runName": target.stage,
                 "discern.kind": "stage",
                 "pipeline.id": target.pipeline,
+                "discern.record": target.record,
             }
-            run = self._client.create_run(self._experiment, start_time=target.started, tags=tags)
+            query = f"tags.`discern.record` = '{target.record}'"
+            found = self._client.search_runs([self._experiment], query, max_results=1) if target.record else []
+            run = found[0] if found else None
+            if run is None:
+                run = self._client.create_run(self._experiment, start_time=target.started, tags=tags)
             self.run_id = str(run.info.run_id)
             self._client.update_run(self.parent_id, status="RUNNING")
 

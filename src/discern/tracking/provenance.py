@@ -46,9 +46,13 @@ def pipeline_id(setting: str | None) -> str:
     """
     if setting:
         return setting
-    process = psutil.Process()
-    ancestor = next((p for p in process.parents() if _is_dvc(p)), process)
+    ancestor = dvc_process() or psutil.Process()
     return f"{socket.gethostname()}-{ancestor.pid}-{int(ancestor.create_time())}"
+
+
+def dvc_process() -> psutil.Process | None:
+    """The nearest ancestor of this process that is `dvc`."""
+    return next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
 
 
 def _is_dvc(process: psutil.Process) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from discern.settings import home, settings
 from discern.tracking import provenance, run_record
+from discern.tracking.spool import Spool, deliver_in_background
 from discern.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Recorder:
         self._tables = tempfile.TemporaryDirectory(prefix="discern-")
         self._answer: dict[str, Any] = {}
         self._writer: subprocess.Popen[str] | None = None
+        self._spool: Spool | None = None
         if settings().tracking if tracking is None else tracking:
             self._start(flatten(params or {}), used)
 
@@ -102,7 +105,7 @@ class Recorder:
         """
         if len(digest) > 36:
             raise ValueError(f"digest of {len(digest)} characters; MLflow takes 36")
-        if self._writer:
+        if self._spool:
             table = Path(self._tables.name) / f"{name}-{context}.parquet"
             frame.to_parquet(table)
             self._send("dataset", table=str(table), name=name, digest=digest, context=context)
@@ -163,6 +166,8 @@ class Recorder:
         ).save(self._workspace.run_record(self.stage_id))
 
     def _start(self, params: dict[str, str], used: list[str] | None) -> None:
+        record = uuid.uuid4().hex
+        self._spool = Spool(record)
         # One thread: its OpenMP pool must not compete with the stage's.
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "discern.tracking.writer"]
@@ -189,6 +194,7 @@ class Recorder:
             "stage": self.stage_id,
             "parent_name": provenance.pipeline_name(self._origin),
             "started": int(self._started.timestamp() * 1000),
+            "record": record,
             "tags": tags,
         }
         chosen = {k: v for k, v in params.items() if used is None or _is_used(k, used)}
@@ -204,27 +210,36 @@ class Recorder:
         self._send("artifact", path=str(path.resolve()), folder=folder, of_pipeline=of_pipeline)
 
     def _send(self, kind: str, **content: object) -> None:
+        message = {"kind": kind, **content}
+        if self._spool:
+            self._spool.append(message)
         if self._writer and self._writer.stdin:
             try:
-                self._writer.stdin.write(json.dumps({"kind": kind, **content}) + "\n")
+                self._writer.stdin.write(json.dumps(message) + "\n")
             except OSError:  # the writer is gone; it cannot say why itself
                 self._lose("the writer process ended early")
 
     def _close(self, seconds: float) -> None:
-        if not self._writer:
+        if self._writer:
+            try:
+                answer, _ = self._writer.communicate(timeout=seconds)
+                self._answer = json.loads(answer)
+            except subprocess.TimeoutExpired:
+                self._writer.kill()
+                self._lose(f"MLflow took more than {seconds} s")
+            except (OSError, ValueError):
+                self._lose("the writer process ended early")
+        if self._spool is None:
             return
-        try:
-            answer, _ = self._writer.communicate(timeout=seconds)
-            self._answer = json.loads(answer)
-        except subprocess.TimeoutExpired:
-            self._writer.kill()
-            self._lose(f"MLflow took more than {seconds} s")
-        except (OSError, ValueError):
-            self._lose("the writer process ended early")
+        if self._answer.get("error"):
+            self._spool.keep()
+        else:
+            self._spool.done()
+            deliver_in_background()
 
     def _lose(self, why: str) -> None:
         if self._writer:
-            log.warning("MLflow keeps no record of this stage: %s", why)
+            log.warning("MLflow has not taken all of this stage's record: %s; `discern sync` delivers it", why)
             with suppress(OSError):
                 self._writer.communicate(timeout=1)
         self._writer = None
@@ -234,7 +249,7 @@ class Recorder:
         if not self._answer:
             return "off"
         error = self._answer.get("error")
-        return f"failed: {error}" if error else "recorded"
+        return f"waiting: {error}" if error else "recorded"
 
 
 def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, str]:

@@ -21,7 +21,7 @@ class RunRecord:
         run_id: MLflow run, None where nothing was recorded.
         parent_run_id: MLflow run of the whole invocation.
         experiment: MLflow experiment.
-        tracking: `recorded`, `off`, or `failed: …`.
+        tracking: `recorded`, `off`, or `waiting: …` until `discern sync` delivers it.
         tracking_host: where MLflow keeps the run; never credentials.
         provenance: git.commit, git.dirty, git.branch, dvc.*, as in the run's tags.
         params_sha256: checksum of params.yaml.

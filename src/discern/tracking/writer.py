@@ -23,14 +23,22 @@ from discern.tracking.provenance import redacted
 BATCH_POINTS = 200
 BATCH_SECONDS = 5.0
 
+# What is said for a stage that cannot say it any more.
+KILLED = {"kind": "finish", "status": "FAILED", "tags": {"discern.end": "killed"}, "reused": {}}
+
 Message = dict[str, Any]
 Point = tuple[str, float, int, int]
 
 
 class Writer:
-    """Carries out messages until one fails; after that it only remembers why."""
+    """Carries out messages until one fails; after that it only remembers why.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: do not tell people when MLflow fails.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
         self.run: Any = None
         self.error: str | None = None
         self._uri = ""  # may hold a password, which errors must not tell
@@ -64,7 +72,11 @@ class Writer:
 
     def _give_up(self, error: Exception) -> None:
         self.error = redacted(f"{type(error).__name__}: {error}", self._uri)[:300]
-        sys.stderr.write(f"discern: MLflow keeps no record of this stage: {self.error}\n")
+        if not self._quiet:
+            sys.stderr.write(
+                f"discern: MLflow does not take the record of this stage: {self.error}; it waits in"
+                " .discern/spool, and the next stage or `discern sync` delivers it\n"
+            )
 
     def _open(self, target: Message, params: dict[str, str], all_params: dict[str, str]) -> None:
         from discern.tracking.mlflow_store import StageRun, Target
@@ -126,7 +138,7 @@ def serve(source: IO[str]) -> Message:
             writer.handle(message)
         writer.flush(only_if_due=True)
     if not finished:
-        writer.handle({"kind": "finish", "status": "FAILED", "tags": {"discern.end": "killed"}, "reused": {}})
+        writer.handle(dict(KILLED))
     run = writer.run
     return {"run_id": run and run.run_id, "parent_run_id": run and run.parent_id, "error": writer.error}
 
