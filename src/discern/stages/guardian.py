@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -36,5 +37,6 @@ def _look(watched: list[psutil.Process]) -> None:
     # is_running compares the time of creation: another process with the number of a dead one does not fool it.
     while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
         time.sleep(SECONDS)
-    sys.stderr.write("discern: the process that started this stage is gone; stopping\n")
+    with suppress(OSError):  # whoever read this may be gone as well
+        sys.stderr.write("discern: the process that started this stage is gone; stopping\n")
     os.kill(os.getpid(), signal.SIGTERM)
