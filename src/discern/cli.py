@@ -192,6 +192,25 @@ def sync() -> None:
         raise RegistryError(f"MLflow does not take the rest ({found.left} records): {found.error}")
 
 
+@app.command()
+def doctor() -> None:
+    """Say what interrupted runs left behind, and what would make the next one fail."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from discern.doctor import examine
+
+    findings = examine(Path.cwd())
+    table = Table(box=None, pad_edge=False, show_header=False)
+    symbols = {"good": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "bad": "[red]✗[/red]"}
+    for finding in findings:
+        table.add_row(symbols[finding.state], finding.what, escape(finding.detail))
+    Console(highlight=False).print(table)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
 for command in (registry.register, registry.versions, registry.promote, registry.rollback):
     app.command()(command)
 

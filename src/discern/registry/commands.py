@@ -36,6 +36,7 @@ def promote(
 ) -> None:
     """Make a version champion, if it meets `promote` in params.yaml."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from discern.params.load import load
@@ -46,7 +47,7 @@ def promote(
     decision = promotion.decide(store, version, load(Path("params.yaml")))
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in decision.checks:
-        table.add_row("[green]✓[/green]" if check.passed else "[red]✗[/red]", check.name, check.detail)
+        table.add_row("[green]✓[/green]" if check.passed else "[red]✗[/red]", check.name, escape(check.detail))
     Console(highlight=False).print(table)
     if dry_run:
         return

@@ -52,10 +52,11 @@ def pipeline_id(setting: str | None) -> str:
 
 def dvc_process() -> psutil.Process | None:
     """The nearest ancestor of this process that is `dvc`."""
-    return next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
+    return next((process for process in psutil.Process().parents() if is_dvc(process)), None)
 
 
-def _is_dvc(process: psutil.Process) -> bool:
+def is_dvc(process: psutil.Process) -> bool:
+    """Whether a process is the command `dvc`; False where it cannot be looked at."""
     try:
         words = process.cmdline()
     except psutil.Error:
