@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
@@ -20,13 +19,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from pydantic import Field
 
 from discern.errors import DiscernError
 from discern.settings import settings
 from discern.tracking import run_record
 from discern.workspace import Workspace
 from flows import dvc
+from flows.clone import own_clone, work_in
 from flows.overrides import apply_overrides
 from flows.pictures import publish_results
 
@@ -55,22 +54,25 @@ def run_stage(stage: str, force: bool, pipeline: str) -> State[None]:
 
 @flow(name="pipeline", validate_parameters=True)
 def pipeline(
-    overrides: Annotated[
-        list[str],
-        Field(description="key=value changes of params.yaml, as in `dvc exp run -S`; the file is changed"),
-    ] = [],  # noqa: B006  never changed; None would make the form of the UI ask for a null
-    targets: Annotated[
-        list[str],
-        Field(description="stages to reproduce, with all they depend on; empty: the whole pipeline"),
-    ] = [],  # noqa: B006  never changed, as above
-    force: Annotated[bool, Field(description="run every stage, even where nothing changed")] = False,
+    overrides: list[str] = [],  # noqa: B006  never changed; None would make the form of the UI ask for a null
+    targets: list[str] = [],  # noqa: B006  never changed, as above
+    force: bool = False,
+    revision: str = "",
 ) -> None:
-    """Reproduce the pipeline in the current folder.
+    """Reproduce the pipeline in the current folder, or in a clone of its own.
 
     Like `dvc exp run` in the workspace, overrides stay in params.yaml afterwards. Two runs must not share a
     checkout; `flows.deploy` sees to that.
+
+    Args:
+        overrides: key=value changes of params.yaml, as in `dvc exp run -S`; the file is changed.
+        targets: stages to reproduce, with all they depend on; empty: the whole pipeline.
+        force: run every stage, even where nothing changed.
+        revision: commit, tag or branch to run in a clone of its own; empty: this folder as it lies here.
     """
     run_id = str(flow_run.id)
+    if revision:
+        work_in(own_clone(Path.cwd(), revision))
     apply_overrides(Path("params.yaml"), overrides)
     stages = dvc.stages_in_order(targets)
     get_run_logger().info("%d stages: %s", len(stages), " ".join(stages))

@@ -128,3 +128,60 @@ def test_picture_fits_into_the_artifact(tmp_path: Path) -> None:
     head, _, body = data_uri(tmp_path / "pairs.png").partition(",")
     picture = Image.open(io.BytesIO(base64.b64decode(body)))
     assert (head, picture.size, picture.getpixel((5, 5))) == ("data:image/png;base64", (900, 300), (10, 200, 30))
+
+
+def commit(root: Path, text: str) -> None:
+    (root / "note.txt").write_text(text)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["add", "."], [*who, "commit", "-qm", text]):
+        subprocess.run(["git", "-C", str(root), *command], check=True)
+
+
+def test_a_scheduled_run_has_a_clone_of_its_own(tmp_path: Path) -> None:
+    from flows.clone import CloneError, own_clone
+
+    origin = tmp_path / "origin"
+    subprocess.run(["git", "init", "-q", "-b", "main", str(origin)], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=origin, check=True)
+    commit(origin, "first")
+    (origin / "note.txt").write_text("half an edit")
+    folder = own_clone(origin, "main")
+    assert (folder / "note.txt").read_text() == "first"
+    shared = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert Path(shared.stdout.strip()) == origin / ".dvc" / "cache"
+    (folder / "note.txt").write_text("left by an accident")
+    (folder / "checkpoint").write_text("kept")
+    commit(origin, "second")
+    assert own_clone(origin, "main") == folder
+    assert (folder / "note.txt").read_text() == "second"
+    assert (folder / "checkpoint").read_text() == "kept"
+    assert (own_clone(origin, "HEAD~1") / "note.txt").read_text() == "first"
+    for wrong in ("nowhere", "--output=x"):
+        with pytest.raises(CloneError, match="no such branch, tag or commit"):
+            own_clone(origin, wrong)
+
+
+def test_checks_and_findings_are_tables(tmp_path: Path) -> None:
+    from discern.registry.gate import Check
+    from discern.registry.promotion import Decision
+    from flows.data import findings
+    from flows.promotion import checks
+
+    failed = Decision("3", "2", [Check("floor", True, "57.0"), Check("clean tree", False, "it is dirty")])
+    text = checks(failed, promote=True)
+    assert text.startswith("Version 3 stays what it is; champion before: 2.")
+    assert "| ✗ | clean tree | it is dirty |" in text
+    assert "could be champion" in checks(Decision("1", None, [Check("floor", True, "")]), promote=False)
+
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "data" / "validated").mkdir(parents=True)
+    (tmp_path / "metrics" / "data.json").write_text('{"files": 3000, "quarantined": 30}')
+    rows = "".join(f"bird{i}.jpg,empty\n" for i in range(30))
+    (tmp_path / "data" / "validated" / "quarantine.csv").write_text(f"path,reason\n{rows}")
+    found = findings(tmp_path)
+    assert "| files | 3,000 |" in found
+    assert "bird19.jpg,empty" in found
+    assert "bird20.jpg" not in found
+    assert "and 10 more" in found

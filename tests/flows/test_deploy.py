@@ -1,0 +1,103 @@
+"""Deployments as a person meets them: scheduled, started by a form, cancelled, and in a clone of their own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Ask = Callable[[str, dict[str, Any]], Any]
+
+
+@pytest.fixture
+def served(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> Iterator[Path]:
+    """A checkout whose flows are being served, with training that takes a minute."""
+    env = {**prefect_env, "DISCERN_TRACKING": "false", "WORK": "60", "DISCERN_CRON": "*/30 * * * *"}
+    with (checkout.parent / "deploy.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.deploy"], cwd=checkout, env=env, stdout=log, stderr=log
+        )
+    try:
+        wait_until(lambda: len(deployments(ask)) == 3 and process.poll() is None)
+        yield checkout
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def deployments(ask: Ask) -> dict[str, Any]:
+    found = ask("deployments/filter", {})
+    flows = {flow["id"]: flow["name"] for flow in ask("flows/filter", {})}
+    return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
+
+
+def wait_until(ready: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.5)
+
+
+def state(env: dict[str, str], run: str) -> str:
+    with urllib.request.urlopen(f"{env['PREFECT_API_URL']}/flow_runs/{run}", timeout=30) as answer:
+        return str(json.load(answer)["state"]["type"])
+
+
+def trainer(folder: Path) -> psutil.Process | None:
+    written = folder / "training.pid"
+    try:
+        return psutil.Process(int(written.read_text())) if written.exists() else None
+    except (ValueError, psutil.Error):
+        return None
+
+
+def test_deployments_are_scheduled_cancelled_and_go_on_in_their_own_clone(
+    served: Path, prefect_env: dict[str, str], ask: Ask
+) -> None:
+    found = deployments(ask)
+    assert set(found) == {"pipeline/nightly", "data-check/nightly", "promotion-check/nightly"}
+    # The form of the UI is drawn from this.
+    form = found["pipeline/nightly"]["parameter_openapi_schema"]["properties"]
+    assert form["force"]["type"] == "boolean"
+    assert form["targets"]["items"]["type"] == "string"
+    assert all(field["description"] for field in form.values())
+    assert found["pipeline/nightly"]["parameters"] == {"revision": "main"}
+    # Scheduling really happens: with SQLAlchemy 2.1 it fails silently.
+    of_all = {"deployments": {"id": {"any_": [one["id"] for one in found.values()]}}}
+    wait_until(lambda: {r["deployment_id"] for r in scheduled(ask, of_all)} == {d["id"] for d in found.values()})
+
+    (served / "params.yaml").write_text((served / "params.yaml").read_text() + "\n# an edit\n")
+    clone = served / ".discern" / "clones" / "scheduled"
+    start = f"deployments/{found['pipeline/nightly']['id']}/create_flow_run"
+    run = ask(start, {"parameters": {"revision": "main"}})["id"]
+    wait_until(lambda: trainer(clone) is not None)
+    training = trainer(clone)
+    assert training is not None
+    ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    began = time.monotonic()
+    wait_until(lambda: state(prefect_env, run) == "CANCELLED", 60)
+    assert not training.is_running() or training.status() == psutil.STATUS_ZOMBIE
+    assert time.monotonic() - began < 60
+    # Nobody's folder was touched.
+    assert not (served / "images.txt").exists()
+    assert (served / "params.yaml").read_text().endswith("# an edit\n")
+    assert "# an edit" not in (clone / "params.yaml").read_text()
+
+    (clone / "training.pid").unlink()
+    again = ask(start, {"parameters": {"revision": "main", "targets": ["draw"]}})["id"]
+    wait_until(lambda: state(prefect_env, again) in {"COMPLETED", "FAILED", "CRASHED"})
+    assert state(prefect_env, again) == "COMPLETED"
+    tasks = ask("task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [again]}}})
+    assert [(t["name"], t["state"]["name"]) for t in tasks] == [("draw", "Cached")]
+
+
+def scheduled(ask: Ask, of_all: dict[str, Any]) -> list[dict[str, Any]]:
+    wanted = {**of_all, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    return list(ask("flow_runs/filter", wanted))
