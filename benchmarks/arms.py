@@ -1,7 +1,7 @@
 """Every arm that params.yaml describes, trained and evaluated at the demo's size, with intervals.
 
 The pipeline runs in a clone of its own, under .discern/benchmarks, so that this checkout is not disturbed. Stopped
-in any way, the same command goes on where it was; a new commit needs `--fresh`.
+in any way, the same command goes on where it was, with the code of the last commit: DVC decides what it changes.
 
     python -m benchmarks.arms plumage --seeds 0,1 --out benchmarks/results/arms-plumage-MACHINE-DATE
     python -m benchmarks.arms coffee-leaf --photos FOLDER --licence MIT --resize squash --out …
@@ -31,13 +31,19 @@ ROOT = Path(__file__).parents[1]
 
 
 def clone(folder: Path, fresh: bool) -> None:
-    """This checkout's last commit, in a folder of its own."""
+    """This checkout's last commit, in a folder of its own that keeps its results."""
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         # Its cache keeps nothing that the checkout has: a benchmark must really run.
         shutil.rmtree(folder / "metrics")
+    for command in (
+        ["fetch", "--quiet", "origin", "HEAD"],
+        ["restore", "--source", "FETCH_HEAD", "--staged", "--worktree", "--", "src", "dvc.yaml"],
+        ["reset", "--quiet", "--soft", "FETCH_HEAD"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
 
 
 def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
@@ -155,7 +161,7 @@ def main(
     passes: Annotated[str, typer.Option(help="of the base, and after it; default as in params.yaml")] = "",
     batch: Annotated[int, typer.Option(help="images of a step; default as in params.yaml")] = 0,
     jobs: Annotated[int, typer.Option(help="arms side by side")] = 1,
-    fresh: Annotated[bool, typer.Option(help="forget what an earlier commit made")] = False,
+    fresh: Annotated[bool, typer.Option(help="forget what was made before")] = False,
     out: Annotated[Path | None, typer.Option(help="write OUT.md and OUT.json")] = None,
 ) -> None:
     """Run every arm, resumably, and write the table."""
