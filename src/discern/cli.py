@@ -193,6 +193,15 @@ def sync() -> None:
 
 
 @app.command()
+def pull(stage: Annotated[str, typer.Argument(help="Stage, e.g. train_encoder@0, or all of a name.")]) -> None:
+    """Fetch from the DVC remote what a stage reads, and nothing else."""
+    from discern.pull import pull as pull_needed
+
+    for path in pull_needed(Path.cwd(), stage):
+        typer.echo(path)
+
+
+@app.command()
 def doctor() -> None:
     """Say what interrupted runs left behind, and what would make the next one fail."""
     from rich.console import Console
