@@ -28,7 +28,8 @@ def needed(root: Path, stage: str) -> list[str]:
     outs = {out["path"] for entry in stages.values() for out in entry.get("outs", [])}
     deps = {dep["path"] for entry in chosen for dep in entry.get("deps", [])}
     read = sorted(out for out in outs if any(_within(out, dep) or _within(dep, out) for dep in deps))
-    listed = subprocess.run(["git", "ls-files", "--", *read], cwd=root, capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(root), "ls-files", "--", *read]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
     in_git = set(listed.stdout.splitlines())  # figures, which came with the commit
     return [path for path in read if path not in in_git]
 
