@@ -16,7 +16,7 @@ from PIL import Image
 from discern.errors import DataError, ModelError, PromotionError, RegistryError
 from discern.evaluation.knn import vote
 from discern.models.encoder import build_encoder
-from discern.models.weights import save_encoder
+from discern.models.weights import ARCHITECTURE, save_encoder
 from discern.params.evaluation import Bootstrap
 from discern.params.promotion import Promotion
 from discern.registry import gate
@@ -191,6 +191,31 @@ def test_exports_give_the_encoders_features_for_any_number_of_images(model: Path
     for run, file in ((run_pt2, "encoder.pt2"), (run_onnx, "encoder.onnx")):
         for count in (1, 5):
             np.testing.assert_allclose(run(model / file, images[:count]), expected[:count], atol=1e-4)
+
+
+ARCHITECTURES: list[dict[str, Any]] = [
+    {"kind": "vit", "patch": 4, "image_size": 16, "width": 32, "depth": 1, "heads": 2},
+    {"kind": "attended", "encoder": ENCODER.model_dump(), "projections": 4},
+    {"kind": "srgan_generator", "channels": 8, "blocks": 1},
+    {"kind": "srgan_discriminator", "width": 8},
+    {"kind": "raw_pixels", "side": 8},
+]
+
+
+@pytest.mark.parametrize("description", ARCHITECTURES, ids=lambda d: d["kind"])
+def test_every_kind_of_encoder_can_be_exported(description: dict[str, Any], tmp_path: Path) -> None:
+    """`export` itself compares both files with the encoder, for several images and for one."""
+    encoder = build_encoder(ARCHITECTURE.validate_python(description), seed=0).eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    assert export(encoder, images, tmp_path).shape == (3, encoder.dim)
+
+
+def test_what_onnx_has_no_operator_for_is_told(tmp_path: Path) -> None:
+    description = {"kind": "histogram_hog", "bins": 4, "side": 16, "pixels_per_cell": 4}
+    encoder = build_encoder(ARCHITECTURE.validate_python(description), seed=0).eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    with pytest.raises(ModelError, match="cannot be written as ONNX"):
+        export(encoder, images, tmp_path)
 
 
 def test_an_export_that_differs_is_refused() -> None:

@@ -41,25 +41,36 @@ def export(encoder: ImageEncoder, images: npt.NDArray[np.uint8], folder: Path) -
         Features (N, D) of the examples.
 
     Raises:
-        ModelError: an exported file, loaded anew, gives other features than the encoder.
+        ModelError: the encoder holds what ONNX has no operator for, or an exported file, loaded anew, gives other
+            features than the encoder.
     """
     model = Deployed(encoder).eval()
     examples = torch.from_numpy(np.array(images))
     with torch.inference_mode():
         expected = model(examples).numpy()
     batch = torch.export.Dim("batch", min=1)
-    exported = torch.export.export(model, (examples,), dynamic_shapes={"images": {0: batch}})
+    # strict: otherwise `len(x)` anywhere in an encoder would freeze the batch to the example's.
+    exported = torch.export.export(model, (examples,), dynamic_shapes={"images": {0: batch}}, strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of views of one storage, which is on the CPU
         torch.export.save(exported, folder / "encoder.pt2")
-    torch.onnx.export(
-        exported, (examples,), folder / "encoder.onnx", dynamo=True, opset_version=ONNX_OPSET,
-        input_names=["images"], output_names=["features"], external_data=False, verbose=False,
-    )  # fmt: skip
+    _to_onnx(exported, examples, folder / "encoder.onnx")
     for name, run in (("encoder.pt2", run_pt2), ("encoder.onnx", run_onnx)):
         for count in (len(images), 1):
             verify(name, run(folder / name, images[:count]), expected[:count])
     return np.asarray(expected)
+
+
+def _to_onnx(exported: torch.export.ExportedProgram, examples: Tensor, file: Path) -> None:
+    try:
+        torch.onnx.export(
+            exported, (examples,), file, dynamo=True, opset_version=ONNX_OPSET, input_names=["images"],
+            output_names=["features"], external_data=False, verbose=False,
+        )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ModelError(
+            f"{file.name}: this encoder cannot be written as ONNX: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def run_pt2(file: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
