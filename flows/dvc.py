@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,8 @@ from discern.stages.guardian import WATCHED
 
 # Prefect's runner kills a cancelled flow after 30 s; what the flow started has to be gone before.
 GRACE_SECONDS = 20.0
+
+_running: set["subprocess.Popen[str]"] = set()
 
 
 class DvcError(Exception):
@@ -35,14 +38,14 @@ def stages_in_order(targets: list[str]) -> list[str]:
         DvcError: a target does not exist, or dvc.yaml cannot be read.
     """
     names = output("stage", "list", "--name-only").split()
-    needs = _needs(output("dag", "--dot"))
+    before = needs()
     wanted = [name for target in targets or names for name in _matching(target, names)]
     order: list[str] = []
 
     def visit(name: str) -> None:
         if name in order:
             return
-        for need in sorted(needs.get(name, ()), key=names.index):
+        for need in sorted(before.get(name, ()), key=names.index):
             visit(need)
         order.append(name)
 
@@ -51,11 +54,12 @@ def stages_in_order(targets: list[str]) -> list[str]:
     return order
 
 
-def _needs(dot: str) -> dict[str, set[str]]:
-    needs: dict[str, set[str]] = {}
-    for before, after in re.findall(r'^"(.+)" -> "(.+)";$', dot, flags=re.MULTILINE):
-        needs.setdefault(after, set()).add(before)
-    return needs
+def needs() -> dict[str, set[str]]:
+    """Stages that each stage needs, by DVC's own graph."""
+    found: dict[str, set[str]] = {}
+    for before, after in re.findall(r'^"(.+)" -> "(.+)";$', output("dag", "--dot"), flags=re.MULTILINE):
+        found.setdefault(after, set()).add(before)
+    return found
 
 
 def _matching(target: str, names: list[str]) -> list[str]:
@@ -105,6 +109,7 @@ def reproduce(stage: str, force: bool, pipeline: str, on_line: Callable[[str], N
         env={**environment(), "DISCERN_PIPELINE": pipeline, WATCHED: str(os.getpid())},
     )
     assert process.stdout is not None
+    _running.add(process)
     try:
         for line in process.stdout:
             on_line(line.rstrip())
@@ -112,8 +117,17 @@ def reproduce(stage: str, force: bool, pipeline: str, on_line: Callable[[str], N
     except BaseException:  # cancellation is no Exception in Prefect
         stop_session(process)
         raise
+    finally:
+        _running.discard(process)
     if code:
         raise DvcError(f"stage {stage} failed (exit code {code}); its own lines above say why")
+
+
+def stop_all() -> None:
+    """Stop every stage that runs in this process; those that are started on threads hear of no cancellation."""
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            stop_session(process)
 
 
 def stop_session(leader: subprocess.Popen[str], grace: float = GRACE_SECONDS) -> None:

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -28,9 +30,11 @@ from flows import dvc
 from flows.clone import own_clone, work_in
 from flows.overrides import apply_overrides
 from flows.pictures import publish_results
+from flows.side_by_side import run_all, share_threads, task_runner
 
 PROGRESS = re.compile(r"\bprogress (\d(?:\.\d+)?)\b *(.*)")  # what training prints, once a second
 FETCHING = {"download"}  # the only stages that a second try can help
+TRAINING = ("pretrain", "train")  # tagged `gpu`, for a limit: `prefect concurrency-limit create gpu 1`
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
@@ -52,7 +56,7 @@ def run_stage(stage: str, force: bool, pipeline: str) -> State[None]:
     return Completed(name="Cached", message=f"{stage} did not change, or came from DVC's cache")
 
 
-@flow(name="pipeline", validate_parameters=True)
+@flow(name="pipeline", validate_parameters=True, task_runner=task_runner())
 def pipeline(
     overrides: list[str] = [],  # noqa: B006  never changed; None would make the form of the UI ask for a null
     targets: list[str] = [],  # noqa: B006  never changed, as above
@@ -78,19 +82,23 @@ def pipeline(
     get_run_logger().info("%d stages: %s", len(stages), " ".join(stages))
     cached: list[str] = []
     status = "KILLED"  # unless something below says otherwise
+
+    def submit(stage: str) -> PrefectFuture[Any]:
+        tags = {"gpu"} if stage.startswith(TRAINING) else set()
+        retries = 2 if stage in FETCHING else 0
+        this = run_stage.with_options(tags=tags, retries=retries, retry_delay_seconds=10)
+        return this.submit(stage, force, run_id)
+
+    share_threads()
     try:
-        for stage in stages:
-            retries = 2 if stage in FETCHING else 0
-            this = run_stage.with_options(retries=retries, retry_delay_seconds=10)
-            state = this(stage, force, run_id, return_state=True)
-            state.result()  # raises where the stage failed
-            if state.name == "Cached":
-                cached.append(stage)
+        states = run_all(stages, dvc.needs(), submit)
+        cached = [stage for stage, state in states.items() if state.name == "Cached"]
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
+        dvc.stop_all()  # where the run was cancelled, stages are still running
         mlflow_run = _close_mlflow_run(run_id, status, cached)
     if "report" in stages:
         publish_results(Path.cwd(), mlflow_run)

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         description="auto: a bar on a terminal; lines: for log readers",
     )
     checkpoint_seconds: float = Field(60.0, ge=0, description="between periodic checkpoints of a training run")
+    workers: int = Field(1, ge=1, description="stages that a flow runs side by side")
+    dask: str | None = Field(None, description="address of a Dask cluster for the flows, or `local`")
     pipeline: str | None = Field(None, description="id of the pipeline run that started this stage")
 
     @property

@@ -119,3 +119,30 @@ def test_wrong_override_is_one_line(checkout: Path, prefect_env: dict[str, str])
         "discern: ERROR override 'train_encoder.pair_wait=1': train_encoder.pair_wait is not in params.yaml"
     )
     assert (checkout / "params.yaml").read_text() == before
+
+
+def test_stages_that_do_not_need_each_other_run_side_by_side(
+    checkout: Path, prefect_env: dict[str, str], ask: Ask
+) -> None:
+    env = {**prefect_env, "DISCERN_TRACKING": "false", "DISCERN_WORKERS": "2", "WORK": "4"}
+    started = [run["id"] for run in ask("flow_runs/filter", {})]
+    subprocess.run([*FLOW, "--set", "arms.seeds=[0, 1]"], cwd=checkout, env=env, check=True, timeout=200)
+    (mine,) = (run["id"] for run in ask("flow_runs/filter", {}) if run["id"] not in started)
+    tasks = {run["name"]: run for run in ask("task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [mine]}}})}
+    assert {name: run["state"]["name"] for name, run in tasks.items()} == dict.fromkeys(tasks, "Completed")
+    one, two = (tasks[f"train_encoder@{seed}"] for seed in (0, 1))
+    assert one["start_time"] < two["end_time"]
+    assert two["start_time"] < one["end_time"]
+    assert tasks["draw"]["end_time"] <= min(one["start_time"], two["start_time"])
+    assert one["tags"] == ["gpu"]
+    assert tasks["draw"]["tags"] == []
+
+
+def test_after_a_failure_nothing_more_is_started(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> None:
+    (checkout / "draw.py").write_text("import sys\nsys.exit('no paper')\n")
+    env = {**prefect_env, "DISCERN_TRACKING": "false", "DISCERN_WORKERS": "2"}
+    done = subprocess.run(FLOW, cwd=checkout, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("discern: ERROR stage draw failed (exit code")
+    assert states(ask)[0] == ("draw", "Failed")
+    assert not (checkout / "model-0.txt").exists()

@@ -10,7 +10,7 @@ from typing import Any
 Ask = Callable[[str, dict[str, Any]], Any]
 
 # A cron deployment of the real flow, as flows.deploy makes it, without serving it.
-DEPLOY = "from flows.pipeline import pipeline; pipeline.to_deployment('nightly', cron='0 3 * * *').apply()"
+DEPLOY = "from flows.pipeline import pipeline; pipeline.to_deployment('listed', cron='0 3 * * *').apply()"
 
 
 def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: dict[str, str], ask: Ask) -> None:
@@ -18,8 +18,11 @@ def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: di
     subprocess.run([sys.executable, "-c", DEPLOY], cwd=tmp_path, env=prefect_env, check=True, timeout=120)
     command = [sys.executable, "-m", "prefect", "deployment", "ls"]
     listed = subprocess.run(command, env=prefect_env, capture_output=True, text=True, check=True, timeout=120)
-    assert "pipeline/nightly" in listed.stdout
-    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    assert "pipeline/listed" in listed.stdout
+    scheduled = {
+        "deployments": {"name": {"any_": ["listed"]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
     deadline = time.monotonic() + 60
     while not (runs := ask("flow_runs/filter", scheduled)) and time.monotonic() < deadline:
         time.sleep(0.5)
