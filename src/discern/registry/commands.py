@@ -75,11 +75,19 @@ def versions(name: NameOption = "discern") -> None:
     table, log = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
     for head in ("version", "aliases", "arm", "seed", "commit", "evaluation"):
         table.add_column(head)
+    named = store.aliases()
     for one in store.versions():
         tags = one.tags
         cells = (tags.get(key, "") for key in ("discern.arm", "discern.seed", "git.commit", "discern.digest"))
         arm, seed, commit, digest = cells
-        table.add_row(str(one.version), ", ".join(sorted(one.aliases)), arm, seed, commit[:7], digest[:12])
+        table.add_row(
+            str(one.version),
+            ", ".join(sorted(a for a, v in named.items() if v == str(one.version))),
+            arm,
+            seed,
+            commit[:7],
+            digest[:12],
+        )
     for head in ("when (UTC)", "action", "version", "instead of", "by", "because"):
         log.add_column(head)
     for event in store.log():

@@ -125,18 +125,22 @@ class Store:
                 f"{self.name}: no version or alias {name!r}; `discern versions` lists them"
             ) from error
 
+    def aliases(self) -> dict[str, str]:
+        """Number of the version that each alias names."""
+        try:
+            found = self.client.get_registered_model(self.name).aliases
+        except MlflowException:  # no version was registered yet
+            return {}
+        return {alias: str(number) for alias, number in found.items()}
+
     def alias(self, alias: str) -> str | None:
         """Number of the version that has an alias, None where none has."""
-        return next((str(v.version) for v in self.versions() if alias in v.aliases), None)
+        return self.aliases().get(alias)
 
     def versions(self) -> list[ModelVersion]:
         """Every version, newest first."""
         found = self.client.search_model_versions(f"name = '{self.name}'", max_results=1000)
-        # The search leaves out aliases; asking one by one is what the client offers.
-        return [
-            self.client.get_model_version(self.name, v.version)
-            for v in sorted(found, key=lambda v: -int(v.version))
-        ]
+        return sorted(found, key=lambda version: -int(version.version))
 
     def download(self, number: str, folder: Path) -> Path:
         """Fetch a version: MLflow's folder, with `code` and with what `discern register` packed.
