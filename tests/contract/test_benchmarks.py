@@ -23,10 +23,14 @@ def test_tables_are_made_from_the_figures_beside_them_and_stand_in_the_docs(path
     text = TABLES[kind](json.loads(path.read_text(encoding="utf-8")))
     assert path.with_suffix(".md").read_text(encoding="utf-8") == text
     docs = (ROOT / "docs" / DOCS[kind]).read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("|")]
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    # Of all arms the docs show the main table and name the file with the others.
+    shown = tables[:1] if kind == "arms" else tables
+    rows = [row for table in shown for row in table]
     assert len(rows) > 3
     assert [row for row in rows if row not in docs] == []
+    assert kind != "arms" or path.with_suffix(".md").name in docs
 
 
 def test_there_are_results() -> None:
-    assert {"throughput", "scaling"} <= {path.stem.partition("-")[0] for path in RESULTS} <= set(TABLES)
+    assert {path.stem.partition("-")[0] for path in RESULTS} == set(TABLES)

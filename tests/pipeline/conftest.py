@@ -31,12 +31,23 @@ TINY: dict[str, Any] = {
 }
 
 
+CONNECTIONS = ".discern-connections"
+
+
+def connections(root: Path) -> list[str]:
+    """Hosts beyond this machine that a process of a project tried to reach."""
+    log = root / CONNECTIONS
+    return log.read_text().splitlines() if log.is_file() else []
+
+
 def environment(root: Path) -> dict[str, str]:
     """One thread, no connection, and nothing written outside the project."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DISCERN_", "DVC_", "MLFLOW_", "PREFECT_"))}
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DISCERN_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).with_name("guard")),
+        "TEST_CONNECTIONS_LOG": str(root / CONNECTIONS),
         "OMP_WAIT_POLICY": "PASSIVE",
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
