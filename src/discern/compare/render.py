@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich import box
 from rich.console import Group, RenderableType
@@ -17,6 +15,7 @@ from discern import __version__
 from discern.compare.comparison import Comparison
 from discern.compare.tables import Cell, Table, tables
 from discern.report import figures
+from discern.report.html import environment
 from discern.report.table import SYMBOLS
 from discern.report.terminal import COLOURS
 
@@ -72,24 +71,19 @@ def terminal(comparison: Comparison) -> Group:
 
 def html(comparison: Comparison) -> str:
     """One page that needs nothing else: the tables and the training curves over each other."""
-    environment = Environment(
-        loader=PackageLoader("discern.compare"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = files("discern.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    return environment.get_template("compare.html.j2").render(
-        style=Markup(style),  # noqa: S704  our own file
-        version=__version__,
-        before=comparison.before.label,
-        after=comparison.after.label,
-        notes=comparison.notes,
-        tables=tables(comparison),
-        panels=list(_panels(comparison)),
-        colours=(BEFORE, AFTER),
-        legend=legend(),
+    return (
+        environment("discern.compare")
+        .get_template("compare.html.j2")
+        .render(
+            version=__version__,
+            before=comparison.before.label,
+            after=comparison.after.label,
+            notes=comparison.notes,
+            tables=tables(comparison),
+            panels=list(_panels(comparison)),
+            colours=(BEFORE, AFTER),
+            legend=legend(),
+        )
     )
 
 

@@ -3,10 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from discern import __version__
@@ -14,6 +12,7 @@ from discern.params.pipeline import Params
 from discern.report import curves, pictures, results
 from discern.report.confusions import most_confused
 from discern.report.described import arms
+from discern.report.html import environment
 from discern.report.reproduction import duration, reproduction
 from discern.report.summary import Summary
 from discern.report.table import OURS, SHARES_TITLE, SYMBOLS, explanation, headline, spread_of
@@ -30,21 +29,12 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         workspace: where figures, curves and pictures lie.
         summary: the table of arms.
     """
-    # Lines of a template would otherwise leave blank lines in <pre>, and a misspelt name an empty section.
-    environment = Environment(
-        loader=PackageLoader("discern.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["duration"] = duration
-    environment.filters["breakable"] = _breakable
-    style = files("discern.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    jinja = environment("discern.report")
+    jinja.filters["duration"] = duration
+    jinja.filters["breakable"] = _breakable
     described = arms(params)
     seed, shown = params.arms.seeds[0], params.report.examples
     content: dict[str, Any] = {
-        "style": Markup(style),  # noqa: S704  our own file
         "version": __version__,
         "params": params,
         "summary": summary,
@@ -73,7 +63,7 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         "counts": _figures(_json(workspace.data_metrics) or summary.images),
         "reproduction": reproduction(workspace),
     }
-    return environment.get_template("report.html.j2").render(content)
+    return jinja.get_template("report.html.j2").render(content)
 
 
 def _breakable(name: str) -> Markup:
