@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from discern.doctor import cache_folder
 from discern.errors import DiscernError
 from discern.settings import settings
 
@@ -34,7 +35,7 @@ def own_clone(origin: Path, revision: str) -> Path:
         _git(origin, "clone", "--quiet", str(origin), str(folder))
     _git(folder, "fetch", "--quiet", "--tags", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*")
     _git(folder, "checkout", "--quiet", "--force", "--detach", _resolve(folder, revision))
-    (folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {_cache(origin)}\n", encoding="utf-8")
+    (folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache_folder(origin)}\n", encoding="utf-8")
     return folder
 
 
@@ -52,11 +53,6 @@ def _resolve(folder: Path, revision: str) -> str:
         if done.returncode == 0:
             return done.stdout.strip()
     raise CloneError(f"{revision}: no such branch, tag or commit")
-
-
-def _cache(origin: Path) -> Path:
-    done = subprocess.run(["dvc", "cache", "dir"], cwd=origin, capture_output=True, text=True, check=False)
-    return Path(done.stdout.strip() or origin / ".dvc" / "cache")
 
 
 def _git(folder: Path, *args: str) -> None:

@@ -202,7 +202,9 @@ def pull(stage: Annotated[str, typer.Argument(help="Stage, e.g. train_encoder@0,
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also check every file of DVC's cache.")] = False,
+) -> None:
     """Say what interrupted runs left behind, and what would make the next one fail."""
     from rich.console import Console
     from rich.markup import escape
@@ -210,7 +212,7 @@ def doctor() -> None:
 
     from discern.doctor import examine
 
-    findings = examine(Path.cwd())
+    findings = examine(Path.cwd(), deep)
     table = Table(box=None, pad_edge=False, show_header=False)
     symbols = {"good": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "bad": "[red]✗[/red]"}
     for finding in findings:

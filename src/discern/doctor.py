@@ -3,10 +3,13 @@
 Most of it heals at the next start by itself; what does not is said with the command that mends it.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,15 +46,16 @@ class Finding:
     detail: str
 
 
-def examine(root: Path) -> list[Finding]:
+def examine(root: Path, deep: bool = False) -> list[Finding]:
     """Look at a checkout without changing anything.
 
     Args:
         root: the checkout.
+        deep: also read every file of DVC's cache.
     """
     machine = (_parameters, _requirements, _disk, _tracking)
     remains = (_locks, _stages, _checkpoints, _records, _leftovers, _prefect)
-    checks = (*machine, *remains)
+    checks = (*machine, *remains, *((_cache,) if deep else ()))
     return [finding for check in checks for finding in check(root)]
 
 
@@ -193,6 +197,28 @@ def _leftovers(root: Path) -> Iterator[Finding]:
         yield Finding("half-written outputs", "note", detail)
     else:
         yield Finding("half-written outputs", "good", "none")
+
+
+def _cache(root: Path) -> Iterator[Finding]:
+    """DVC believes its cache: a file that has rotted there is used like a good one."""
+    folder, bad = cache_folder(root), []
+    for path in sorted((folder / "files" / "md5").glob("??/*")):
+        expected = path.parent.name + path.name.removesuffix(".dir")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != expected:
+                bad.append(path)
+    for path in bad:
+        detail = f"{path} is damaged: delete it, then `dvc fetch`, or `dvc repro`, which makes it again"
+        yield Finding("DVC's cache", "bad", detail)
+    if not bad:
+        yield Finding("DVC's cache", "good", f"every file in {folder} has its checksum")
+
+
+def cache_folder(root: Path) -> Path:
+    """Where DVC keeps the files of a checkout."""
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return Path(done.stdout.strip()) if done.returncode == 0 else root / ".dvc" / "cache"
 
 
 def _prefect(root: Path) -> Iterator[Finding]:

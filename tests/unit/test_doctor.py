@@ -110,6 +110,20 @@ def test_an_orphan_is_found_with_its_arguments(root: Path) -> None:
     assert about(root, "running stages").state == "good"
 
 
+def test_a_rotten_file_in_the_cache_is_found(root: Path) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
+    (root / "birds.txt").write_text("a wren")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "birds.txt"], cwd=root, check=True)
+    assert [f.state for f in examine(root, deep=True) if f.what == "DVC's cache"] == ["good"]
+    (kept,) = (root / ".dvc" / "cache" / "files" / "md5").glob("??/*")
+    kept.chmod(0o644)
+    kept.write_text("a crow")
+    kept.chmod(0o444)
+    (found,) = [f for f in examine(root, deep=True) if f.what == "DVC's cache"]
+    assert found.state == "bad"
+    assert kept.name in found.detail
+
+
 def test_what_interrupted_runs_left(root: Path) -> None:
     work = root / ".discern" / "work" / "train_encoder@0-0123456789abcdef"
     work.mkdir(parents=True)
