@@ -20,7 +20,10 @@ def task_runner() -> TaskRunner[Any]:
     Raises:
         SettingsError: DISCERN_DASK is set, and prefect-dask is not installed.
     """
-    workers, dask = settings().workers, settings().dask
+    try:
+        workers, dask = settings().workers, settings().dask
+    except SettingsError:  # told by the flow when it starts; this runs when it is imported
+        return ThreadPoolTaskRunner(max_workers=1)
     if dask is None:
         return ThreadPoolTaskRunner(max_workers=workers)
     try:
