@@ -14,7 +14,7 @@ from discern.params.pipeline import Params
 from discern.report import terminal
 from discern.report.aggregate import summarise
 from discern.report.described import arms
-from discern.report.results import tables
+from discern.report.results import tables, tiles
 from discern.report.summary import LABELLED, Summary, read_summary
 from discern.report.table import explanation, headline, markdown, number
 from discern.workspace import Workspace
@@ -272,3 +272,13 @@ def test_terminal_tables_fit_80_columns(tmp_path: Path) -> None:
     figure = found.arms["discern"]["probe.top1"]
     assert figure.difference is not None
     assert f"▲ {number(LABELLED[0], figure.difference, signed=True)}" in text
+
+
+def test_the_floor_is_the_untrained_network_not_the_first_of_the_floors(tmp_path: Path) -> None:
+    loaded, workspace = params(1), Workspace(tmp_path)
+    chosen = loaded.arms.model_copy(update={"baselines": ["raw_pixels", "random_init"]})
+    changed = loaded.model_copy(update={"arms": chosen})
+    for arm, count in {"discern": 120, "continue": 110, "raw_pixels": 90, "random_init": 50}.items():
+        write_arm(workspace, arm, 0, [int(i < count) for i in range(IMAGES)])
+    found = tiles(summarise(changed, workspace), arms(changed))
+    assert [tile.value for tile in found if tile.name == "Floor: an untrained encoder"] == ["25.0 %"]

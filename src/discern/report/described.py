@@ -14,6 +14,7 @@ class Arm:
     """One arm as the page names it; `number` is its place in the tables."""
 
     name: str
+    kind: str
     number: int
     role: str
     about: str
@@ -31,7 +32,16 @@ class Arm:
 
 def arms(params: Params) -> list[Arm]:
     """Every arm with what it is, in the order of the tables."""
-    return [Arm(name, i, _role(name, params), _about(name, params)) for i, name in enumerate(params.arms.all)]
+    return [
+        Arm(name, _kind(name, params), number, _role(name, params), _about(name, params))
+        for number, name in enumerate(params.arms.all)
+    ]
+
+
+def _kind(name: str, params: Params) -> str:
+    if name == OURS:
+        return OURS
+    return params.train_control[name].kind if name in params.arms.controls else params.train_baseline[name].kind
 
 
 def _role(name: str, params: Params) -> str:

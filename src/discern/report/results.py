@@ -77,7 +77,8 @@ def tiles(summary: Summary, described: list[Arm]) -> list[Tile]:
         value = number(measure, ours.difference, signed=True)
         bounds = span(measure, ours.difference_interval, signed=True)
         found.append(Tile("Difference in points", value, f"{bounds}: {ours.verdict}", ours.verdict))
-    untrained = next((arm.name for arm in described if arm.role == "floor"), None)
+    # The same network, not the first of the floors: pixels and hand-made features are floors too.
+    untrained = next((arm.name for arm in described if arm.kind == "random_init"), None)
     floor = summary.arms[untrained].get(measure.key) if untrained else None
     majority = summary.floor.get("majority")
     guess = f"always the largest class: {number(measure, majority)} %" if majority is not None else ""
