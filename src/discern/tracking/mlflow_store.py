@@ -1,4 +1,4 @@
-"""The one module that imports MLflow: one run of a stage, and the parent run of its pipeline."""
+"""Runs in MLflow: one of a stage, and the parent run of its pipeline."""
 
 import os
 import warnings
