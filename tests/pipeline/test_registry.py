@@ -34,7 +34,7 @@ def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("registry") / "project"
     shutil.copytree(finished, root, symlinks=True)
     (root / "mlflow.db").unlink()  # its artifacts lie in the other folder
-    # Another test may have put an experiment's encoder there, whose parameters were in no commit when it was trained.
+    # Another test may have put an experiment's encoder there, trained with parameters that were in no commit.
     run_in(root, "dvc", "repro", "--single-item", "--force", "train_encoder@0")
     run_in(root, "discern", "register")
     return root
