@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: demo repro test check lock clean
+.PHONY: demo repro test backends check lock clean
 .DELETE_ON_ERROR:
 
 demo: repro  ## run the whole pipeline and say what came out
@@ -27,11 +27,16 @@ repro: $(VENV)/ready
 test: $(VENV)/ready  ## every test
 	@pytest -n 2 --dist loadfile
 
-check: $(VENV)/ready  ## style, types, spelling
+backends: $(VENV)/ready  ## the tests of MLflow, Prefect and DVC on PostgreSQL, S3 and Dask; needs Debian's postgresql
+	@UV_SYSTEM_CERTS=1 uv pip install --quiet -c requirements.lock -e '.[cluster]' 'moto[server]>=5'
+	@python -m tests.backends
+
+check: $(VENV)/ready  ## style, types, spelling, known vulnerabilities
 	ruff check
 	ruff format --check
 	mypy
 	codespell README.md CONTRIBUTING.md CHANGELOG.md docs src flows tests benchmarks
+	pytest -rs tests/contract/test_dependencies.py
 
 # uv installs the lock in half a minute; pip 23.2, which comes with Python 3.11, refuses it. The download cache
 # goes into the environment's folder and away again, so that nothing outside this folder is touched.

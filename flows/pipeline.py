@@ -30,6 +30,7 @@ from flows import dvc
 from flows.clone import own_clone, work_in
 from flows.overrides import apply_overrides
 from flows.pictures import publish_results
+from flows.server import meet_server
 from flows.side_by_side import run_all, share_threads, task_runner
 
 PROGRESS = re.compile(r"\bprogress (\d(?:\.\d+)?)\b *(.*)")  # what training prints, once a second
@@ -160,6 +161,7 @@ def main() -> int:
     add("--force", action="store_true", help="run every stage, even where nothing changed")
     options = parser.parse_args()
     try:
+        meet_server()
         pipeline(overrides=options.set, targets=options.target, force=options.force)
     except (dvc.DvcError, DiscernError) as error:
         sys.stderr.write(f"discern: ERROR {error}\n")

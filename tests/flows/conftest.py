@@ -18,6 +18,8 @@ import pytest
 Ask = Callable[[str, dict[str, Any]], Any]
 
 ROOT = Path(__file__).parents[2]
+# Settings of servers that the tests run against instead of files: tests/backends.py starts them.
+BACKENDS: dict[str, str] = json.loads(os.environ.get("TEST_FLOWS", "{}"))
 
 DVC_YAML = """
 stages:
@@ -78,6 +80,7 @@ def prefect_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+        **BACKENDS,
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "server.log").open("w") as log:

@@ -1,5 +1,7 @@
 """A project like this one, at the smallest size that runs every stage."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +32,8 @@ TINY: dict[str, Any] = {
     "evaluate.mlp.epochs": 5,
 }
 
+# Settings of servers that the tests run against instead of files: tests/backends.py starts them.
+BACKENDS: dict[str, str] = json.loads(os.environ.get("TEST_BACKENDS", "{}"))
 
 CONNECTIONS = ".discern-connections"
 
@@ -46,6 +50,7 @@ def environment(root: Path) -> dict[str, str]:
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DISCERN_THREADS": "1",
+        "DISCERN_EXPERIMENT": experiment(root),
         "PYTHONPATH": str(Path(__file__).with_name("guard")),
         "TEST_CONNECTIONS_LOG": str(root / CONNECTIONS),
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -56,7 +61,18 @@ def environment(root: Path) -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        **BACKENDS,
     }
+
+
+def experiment(root: Path) -> str:
+    """A name for a project's records, of its own on a server that several projects share."""
+    return f"project-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]}"
+
+
+def tracking_uri(root: Path) -> str:
+    """Where a project's records are."""
+    return BACKENDS.get("DISCERN_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
 
 
 def change_params(root: Path, changes: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ CHECKPOINTS = {"DISCERN_CHECKPOINT_SECONDS": "1"}
 
 
 def checkpoints(root: Path) -> list[Path]:
-    return list((root / ".discern" / "work").glob("*/0*.pt"))
+    return sorted((root / ".discern" / "work").glob("*/0*.pt"))
 
 
 def wait_for_checkpoint(root: Path, process: "subprocess.Popen[bytes]") -> None:
@@ -85,8 +85,9 @@ def test_stopped_in_the_middle_of_training_and_gone_on(number: int, straight: Pa
     os.killpg(process.pid, number)
     assert process.wait(60) != 0
     assert not (root / "models" / "base" / "0").exists()
-    assert checkpoints(root)
-    run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra=UNTRACKED)
+    step = int(checkpoints(root)[-1].name.partition("-")[0])
+    done = run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra=UNTRACKED)
+    assert f"going on after step {step} of" in done.stderr + done.stdout
     assert not list((root / ".discern" / "work").glob("*"))
     for name in ("encoder", "decoder", "ssl"):
         file = Path("models", "base", "0", f"{name}.safetensors")

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from discern.compare.comparison import compare
-from tests.pipeline.conftest import commit, make_project, run_in
+from tests.pipeline.conftest import commit, experiment, make_project, run_in, tracking_uri
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +33,8 @@ def executed(output: str) -> set[str]:
 
 
 def runs(root: Path) -> pd.DataFrame:
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
-    found = mlflow.search_runs(search_all_experiments=True)
+    mlflow.set_tracking_uri(tracking_uri(root))
+    found = mlflow.search_runs(experiment_names=[experiment(root)])
     assert isinstance(found, pd.DataFrame)
     return found
 

@@ -1,5 +1,6 @@
 """Sharing results through a DVC remote."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_one_stage_is_fetched_with_what_it_reads_and_runs_elsewhere(finished: Path, tmp_path: Path) -> None:
-    root, there, remote = tmp_path / "here", tmp_path / "there", tmp_path / "remote"
+    root, there, remote = tmp_path / "here", tmp_path / "there", os.environ.get("TEST_REMOTE", tmp_path / "remote")
     shutil.copytree(finished, root, symlinks=True)
     run_in(root, "dvc", "remote", "add", "--default", "store", str(remote))
     run_in(root, "git", "commit", "-qam", "remote")

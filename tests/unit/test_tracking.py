@@ -290,6 +290,7 @@ def test_dirty_means_changed_by_a_person(tmp_path: Path) -> None:
     git("add", ".")
     git("commit", "-qm", "first")
     (tmp_path / "dvc.lock").write_text("2")
+    (tmp_path / "params.yaml").write_text("of an experiment")
     state = provenance.git_state(tmp_path)
     assert (state["git.branch"], state["git.dirty"], len(state["git.commit"])) == ("main", "false", 40)
     (tmp_path / "code.py").write_text("2")

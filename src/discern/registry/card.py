@@ -65,7 +65,8 @@ def card(params: Params, workspace: Workspace, evidence: Evidence) -> str:
             "## Origin",
             "",
             f"- commit `{evidence.commit or 'unknown'}`{', with uncommitted changes' if evidence.dirty else ''}",
-            "- `evaluation/` holds the outcome of every test image, `checksums.json` the SHA-256 of every file",
+            "- `params.yaml` holds every parameter, `evaluation/` the outcome of every test image,"
+            " `checksums.json` the SHA-256 of every file",
             "",
         ]
     )

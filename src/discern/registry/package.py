@@ -75,6 +75,7 @@ def package(params: Params, workspace: Workspace, arm: str, seed: int, folder: P
         evidence.model_dump_json(indent=2) + "\n", encoding="utf-8"
     )
     shutil.copy(workspace.embeddings(arm, seed) / "outcomes.parquet", folder / "evaluation")
+    shutil.copy(workspace.params, folder)
     (folder / "README.md").write_text(card(params, workspace, evidence), encoding="utf-8")
     return Package(folder, evidence, write_checksums(folder))
 

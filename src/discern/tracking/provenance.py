@@ -33,8 +33,9 @@ LIBRARIES = (
     "torchvision",
 )
 
-# What the pipeline itself writes; a commit is not dirty because a stage before this one did its work.
-_WRITTEN_BY_STAGES = ("dvc.lock", "metrics", "plots", "reports")
+# What the pipeline itself writes: a commit is not dirty because a stage before this one did its work. And
+# parameters, which every run and every registered version keep: an experiment is a commit and its parameters.
+_RECORDED = ("params.yaml", "dvc.lock", "metrics", "plots", "reports")
 
 
 def pipeline_id(setting: str | None) -> str:
@@ -78,12 +79,13 @@ def pipeline_name(origin: dict[str, str]) -> str:
 def git_state(root: Path) -> dict[str, str]:
     """git.commit, git.branch and git.dirty of a checkout; empty where there is none.
 
-    Outputs of the pipeline that Git tracks (dvc.lock, metrics) do not make a commit dirty.
+    Outputs of the pipeline that Git tracks (dvc.lock, metrics) do not make a commit dirty, nor does params.yaml,
+    which a DVC experiment changes and every run records.
     """
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}
-    changes = _git(root, "status", "--porcelain", "--", ".", *(f":!{path}" for path in _WRITTEN_BY_STAGES))
+    changes = _git(root, "status", "--porcelain", "--", ".", *(f":!{path}" for path in _RECORDED))
     return {
         "git.commit": commit,
         "git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "",

@@ -75,6 +75,8 @@ def train(objective: Objective, run: Run) -> list[Row]:
     step_once = TrainingStep(objective, run.base, run.size, run.seed, plan.batch_size, world)
     chance = objective.chance(plan.batch_size // run.base.accumulate)
     rows, window, start = _restore(objective, step_once, run)
+    if start and first:
+        log.info("%s: going on after step %d of %d", run.name, start, plan.steps)
     log_every = max(1, plan.steps // LOGGED_POINTS)
     monitor_every = max(1, math.ceil(plan.steps / log_every / MONITOR_POINTS)) * log_every
     batches = ReadAhead(feed, range(start, plan.steps), enabled=not (run.images.resident and objective.resident))
