@@ -1,7 +1,9 @@
 """Faults that befall a stage while `dvc repro` runs it; `benchmarks.faults` tries every one on every stage."""
 
+import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -87,11 +89,13 @@ class Scene:
         return False
 
     def cached_file(self) -> Path:
-        """The largest of the stage's outputs in DVC's cache."""
+        """The largest of the stage's output files in DVC's cache."""
         lock = YAML(typ="safe", pure=True).load((self.root / "dvc.lock").read_text(encoding="utf-8"))
-        digests = [str(out["md5"]) for out in lock["stages"][self.stage]["outs"]]
-        files = [self.root / ".dvc" / "cache" / "files" / "md5" / d[:2] / d[2:] for d in digests]
-        return max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
+        outs = [self.root / out["path"] for out in lock["stages"][self.stage]["outs"]]
+        files = [file for out in outs for file in ([out] if out.is_file() else out.rglob("*")) if file.is_file()]
+        largest = max(files, key=lambda file: file.stat().st_size)
+        digest = hashlib.md5(largest.read_bytes(), usedforsecurity=False).hexdigest()
+        return self.root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
 
 
 @contextmanager
@@ -169,7 +173,7 @@ def held_lock(scene: Scene) -> Iterator[Process]:
 def rotten_cache(scene: Scene) -> Iterator[Process]:
     """One byte of an output changes in DVC's cache, as on a failing disk; `discern doctor --deep` finds it."""
     path = scene.cached_file()
-    before = path.stat()
+    before = path.stat()  # the time of change stays, so DVC does not look again
     path.chmod(0o644)
     with path.open("r+b") as file:
         file.seek(before.st_size // 2)
@@ -178,14 +182,13 @@ def rotten_cache(scene: Scene) -> Iterator[Process]:
         file.write(bytes([byte[0] ^ 1]))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     path.chmod(before.st_mode)
-    process = scene.start("discern", "doctor", "--deep")
+    process = scene.start("discern", "doctor", "--deep", COLUMNS="1000")
     yield process
     assert process.wait() != 0, "doctor found nothing"
-    assert path.name in scene.log.read_text(), "doctor did not name the file"
-    inode = path.stat().st_ino
-    for copy in scene.root.rglob("*"):  # it says: delete the file and the copies of it that lie in the project
-        if copy.is_file() and copy.stat().st_ino == inode:
-            copy.unlink()
+    advice = re.search(rf"{re.escape(str(path))} is damaged: delete it and (.+), then", scene.log.read_text())
+    assert advice, "doctor did not name the file"
+    for name in (path, *advice[1].split(", ")):
+        (scene.root / name).unlink()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from discern.doctor import cache_folder
+from discern.cache import cache_folder
 from discern.errors import DiscernError
 from discern.settings import settings
 

@@ -3,13 +3,10 @@
 Most of it heals at the next start by itself; what does not is said with the command that mends it.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 from packaging.requirements import Requirement
 
+from discern.cache import cache_folder, rotten
 from discern.errors import DiscernError, SettingsError
 from discern.params.load import load
 from discern.settings import settings
@@ -201,24 +199,15 @@ def _leftovers(root: Path) -> Iterator[Finding]:
 
 def _cache(root: Path) -> Iterator[Finding]:
     """DVC believes its cache: a file that has rotted there is used like a good one."""
-    folder, bad = cache_folder(root), []
-    for path in sorted((folder / "files" / "md5").glob("??/*")):
-        expected = path.parent.name + path.name.removesuffix(".dir")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != expected:
-                bad.append(path)
-    for path in bad:
-        detail = f"{path} is damaged: delete it, then `dvc fetch`, or `dvc repro`, which makes it again"
+    folder, bad = cache_folder(root), False
+    for path, copies in rotten(root, folder):
+        bad = True
+        # An output and its copy in the cache are often one file on the disk under two names.
+        also = f" and {', '.join(copies)}" if copies else ""
+        detail = f"{path} is damaged: delete it{also}, then `dvc repro` makes it again, or `dvc pull` fetches it"
         yield Finding("DVC's cache", "bad", detail)
     if not bad:
         yield Finding("DVC's cache", "good", f"every file in {folder} has its checksum")
-
-
-def cache_folder(root: Path) -> Path:
-    """Where DVC keeps the files of a checkout."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return Path(done.stdout.strip()) if done.returncode == 0 else root / ".dvc" / "cache"
 
 
 def _prefect(root: Path) -> Iterator[Finding]:

@@ -122,6 +122,13 @@ def test_a_rotten_file_in_the_cache_is_found(root: Path) -> None:
     (found,) = [f for f in examine(root, deep=True) if f.what == "DVC's cache"]
     assert found.state == "bad"
     assert kept.name in found.detail
+    (root / "dvc.lock").write_text(f"stages:\n  draw:\n    outs:\n    - {{path: wren.txt, md5: {digest(kept)}}}\n")
+    (found,) = [f for f in examine(root, deep=True) if f.what == "DVC's cache"]
+    assert f"{kept} is damaged: delete it and wren.txt, then" in found.detail
+
+
+def digest(kept: Path) -> str:
+    return kept.parent.name + kept.name
 
 
 def test_what_interrupted_runs_left(root: Path) -> None:
