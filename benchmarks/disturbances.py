@@ -128,8 +128,10 @@ def full_disk(scene: Scene) -> Iterator[Process]:
     with filler.open("wb") as file:
         while free := shutil.disk_usage(scene.root).free:
             os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
-    yield process
-    filler.unlink()
+    try:
+        yield process
+    finally:
+        filler.unlink()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Deployments as a person meets them: scheduled, started by a form, cancelled, and in a clone of their own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+ROOT = Path(__file__).parents[2]
 Ask = Callable[[str, dict[str, Any]], Any]
 
 
@@ -96,6 +98,42 @@ def test_deployments_are_scheduled_cancelled_and_go_on_in_their_own_clone(
     assert state(prefect_env, again) == "COMPLETED"
     tasks = ask("task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [again]}}})
     assert [(t["name"], t["state"]["name"]) for t in tasks] == [("draw", "Cached")]
+
+
+def test_the_process_pool_of_prefect_yaml(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> None:
+    """`prefect deploy`, a worker, a run: in a clone of its own, as served flows do."""
+    shutil.copy(ROOT / "prefect.yaml", checkout)
+    env = {**prefect_env, "DISCERN_TRACKING": "false", "DISCERN_CHECKOUT": str(checkout)}
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+
+    def do(*command: str) -> None:
+        done = subprocess.run(
+            [*prefect, *command], cwd=checkout, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    do("work-pool", "create", "discern-process", "--type", "process")
+    do("deploy", "--name", "process")
+    (made,) = ask("deployments/filter", {"deployments": {"name": {"any_": ["process"]}}})
+    run = ask(
+        f"deployments/{made['id']}/create_flow_run", {"parameters": {"revision": "main", "targets": ["draw"]}}
+    )
+    with (checkout.parent / "worker.log").open("w") as log:
+        worker = subprocess.Popen(
+            [*prefect, "worker", "start", "--pool", "discern-process"],
+            cwd=checkout,
+            env=env,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: state(prefect_env, run["id"]) in {"COMPLETED", "FAILED", "CRASHED"})
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(timeout=60)
+    assert state(prefect_env, run["id"]) == "COMPLETED", (checkout.parent / "worker.log").read_text()[-3000:]
+    assert (checkout / ".discern" / "clones" / "scheduled" / "images.txt").exists()
+    assert not (checkout / "images.txt").exists()
 
 
 def scheduled(ask: Ask, of_all: dict[str, Any]) -> list[dict[str, Any]]:
