@@ -156,7 +156,8 @@ def no_prefect(scene: Scene) -> Iterator[Process]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with _server(scene, command, f"{url}/health") as server:
         flow = [sys.executable, "-m", "flows.pipeline", "--target", scene.stage]
-        process = scene.start(*flow, PREFECT_API_URL=url)
+        # Prefect itself tries for five minutes, which would say nothing more in every stage.
+        process = scene.start(*flow, PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="0")
         scene.wait(process)
         os.killpg(server.pid, signal.SIGKILL)
         yield process

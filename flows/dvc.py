@@ -105,8 +105,13 @@ def reproduce(stage: str, force: bool, pipeline: str, on_line: Callable[[str], N
         errors="replace",
         bufsize=1,
         start_new_session=True,
-        # A flow that is killed outright can stop nothing: the stage watches it instead.
-        env={**environment(), "DISCERN_PIPELINE": pipeline, WATCHED: str(os.getpid())},
+        env={
+            "DISCERN_PROGRESS": "lines",  # which become the progress bar in Prefect's UI
+            **environment(),
+            "DISCERN_PIPELINE": pipeline,
+            # A flow that is killed outright can stop nothing: the stage watches it instead.
+            WATCHED: str(os.getpid()),
+        },
     )
     assert process.stdout is not None
     _running.add(process)

@@ -92,7 +92,7 @@ def pipeline(
 
     share_threads()
     try:
-        states = run_all(stages, dvc.needs(), submit)
+        states = run_all(stages, dvc.needs(), submit, settings().workers)
         cached = [stage for stage, state in states.items() if state.name == "Cached"]
         status = "FINISHED"
     except Exception:

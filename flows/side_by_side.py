@@ -43,7 +43,7 @@ def share_threads() -> None:
         os.environ["DISCERN_THREADS"] = os.environ["OMP_NUM_THREADS"]
 
 
-def run_all(stages: list[str], needs: Mapping[str, set[str]], submit: Submit) -> dict[str, Any]:
+def run_all(stages: list[str], needs: Mapping[str, set[str]], submit: Submit, limit: int) -> dict[str, Any]:
     """Start every stage as soon as those that it needs have ended; returns the states by stage.
 
     After a failure nothing more is started; what runs already ends first.
@@ -52,6 +52,8 @@ def run_all(stages: list[str], needs: Mapping[str, set[str]], submit: Submit) ->
         stages: in an order in which they could run one by one.
         needs: stages that each one needs; those that are not among `stages` do not count.
         submit: starts one.
+        limit: stages that run at the same time. None is handed over before there is room for it: one that waits in
+            the task runner's queue would still be started after a failure or a cancellation.
 
     Raises:
         Exception: of the first stage that failed.
@@ -62,7 +64,8 @@ def run_all(stages: list[str], needs: Mapping[str, set[str]], submit: Submit) ->
     failed: Any = None
     while running or (waiting and failed is None):
         if failed is None:
-            for stage in [s for s, left in waiting.items() if left <= states.keys()]:
+            ready = [stage for stage, left in waiting.items() if left <= states.keys()]
+            for stage in ready[: limit - len(running)]:
                 del waiting[stage]
                 running[submit(stage)] = stage
         done = next(iter(as_completed(list(running))))

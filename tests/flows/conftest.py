@@ -47,17 +47,19 @@ def run(ctx):
 sys.exit(execute("draw", run))
 """
 
-# Trains for as long as WORK seconds and says so, as the real training does where it is not on a terminal.
+# Trains for as long as WORK seconds and says so, as the real training does.
 TRAIN = """
 import os, sys, time
 from pathlib import Path
 from discern.stages.runner import execute
+from discern.training.progress import TrainingProgress
 
 def run(ctx):
     Path("training.pid").write_text(str(os.getpid()))
-    for step in range(10):
-        sys.stderr.write(f"progress {step / 10:.3f} loss {4 - step / 10:.2f} chance 5.54 1200 img/s\\n")
-        time.sleep(float(os.environ.get("WORK", "0")) / 10)
+    with TrainingProgress("toy", 10) as progress:
+        for step in range(10):
+            progress.update(step, 4 - step / 10, 5.54, 1200)
+            time.sleep(float(os.environ.get("WORK", "0")) / 10)
     weight = ctx.params.train_encoder.pair_weight
     ctx.record.metrics({"loss": weight})
     Path(f"model-{ctx.seed}.txt").write_text(f"{Path('images.txt').read_text()} weight {weight}")

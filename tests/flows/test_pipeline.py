@@ -82,10 +82,13 @@ def check_mlflow(root: Path) -> None:
 
 def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> None:
     env = {**prefect_env, "DISCERN_TRACKING": "false", "WORK": "300"}
-    flow = subprocess.Popen(FLOW, cwd=checkout, env=env)
+    flow = subprocess.Popen([*FLOW, "--set", "arms.seeds=[0, 1]"], cwd=checkout, env=env)
     pid = wait_for_training(checkout, flow)
     flow.send_signal(signal.SIGTERM)  # what Prefect's runner does when a run is cancelled
     assert flow.wait(timeout=40) != 0
+    # The other seed could have been next.
+    assert [name for name, _ in states(ask)[:2]] == ["train_encoder@0", "draw"]
+    assert int((checkout / "training.pid").read_text()) == pid
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert not [p for p in psutil.process_iter() if _works_in(p, checkout)]
     assert states(ask)[0][1] not in {"Running", "Completed"}
@@ -139,10 +142,12 @@ def test_stages_that_do_not_need_each_other_run_side_by_side(
 
 
 def test_after_a_failure_nothing_more_is_started(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> None:
-    (checkout / "draw.py").write_text("import sys\nsys.exit('no paper')\n")
-    env = {**prefect_env, "DISCERN_TRACKING": "false", "DISCERN_WORKERS": "2"}
-    done = subprocess.run(FLOW, cwd=checkout, env=env, capture_output=True, text=True, timeout=200, check=False)
+    code = (checkout / "train_encoder.py").read_text()
+    (checkout / "train_encoder.py").write_text(code.replace("def run(ctx):", "def run(ctx):\n    sys.exit(3)"))
+    env = {**prefect_env, "DISCERN_TRACKING": "false"}
+    command = [*FLOW, "--set", "arms.seeds=[0, 1]"]
+    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("discern: ERROR stage draw failed (exit code")
-    assert states(ask)[0] == ("draw", "Failed")
-    assert not (checkout / "model-0.txt").exists()
+    assert done.stderr.splitlines()[-1].startswith("discern: ERROR stage train_encoder@0 failed (exit code")
+    # Both seeds were ready.
+    assert states(ask)[:2] == [("train_encoder@0", "Failed"), ("draw", "Completed")]
