@@ -208,6 +208,7 @@ def main(
         subprocess.run(["umount", WORK / "disk"], check=False, capture_output=True)
         prepare(root)
         state.write_text(json.dumps({"undisturbed": {}, "own": {}, "cells": [], "expected": results(root)}))
+    run_in(root, "dvc", "repro")  # stopped here, it left a stage undone
     found = json.loads(state.read_text())
     done = {(cell["stage"], cell["fault"]) for cell in found["cells"]}
     for stage in stages.split(",") if stages else STAGES:

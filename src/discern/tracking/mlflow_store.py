@@ -25,6 +25,7 @@ MAX_METRICS = 1000  # points in one log_batch, MLflow's limit
 MAX_PARAMS = 100  # parameters or tags in one log_batch, MLflow's limit
 
 _STAGE_TAGS = {"dvc.stage", "dvc.lock.md5", "mlflow.source.name"}  # true of one stage, not of its pipeline
+_CLOSED = "discern.closed"  # the parent's status, as a scheduler gave it
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,8 @@ def close_pipeline(target: Target, status: str, reused: dict[str, str]) -> tuple
         client = MlflowClient(tracking_uri=target.uri)
         experiment = experiment_id(client, target)
         parent = _parent_id(client, experiment, target)
+        client.set_tag(parent, _CLOSED, status)
         update_parent(client, experiment, parent, reused)
-        client.set_terminated(parent, status)
     return experiment, parent
 
 
@@ -171,7 +172,10 @@ def tag_name(stage: str) -> str:
 
 
 def update_parent(client: MlflowClient, experiment: str, parent_id: str, reused: dict[str, str]) -> None:
-    """Give the parent the status of its stages, and links to the runs whose results it reused."""
+    """Give the parent the status of its stages, and links to the runs whose results it reused.
+
+    Where a scheduler has said how the pipeline ended, that stays: a record that is delivered late must not undo it.
+    """
     children = client.search_runs(
         [experiment],
         filter_string=f"tags.`mlflow.parentRunId` = '{parent_id}'",
@@ -188,7 +192,9 @@ def update_parent(client: MlflowClient, experiment: str, parent_id: str, reused:
         if stage not in last:
             client.set_tag(parent_id, tag_name(stage), run_id)
     states = set(last.values())
-    if "RUNNING" in states:
+    if closed := present.get(_CLOSED):
+        client.set_terminated(parent_id, closed)
+    elif "RUNNING" in states:
         client.update_run(parent_id, status="RUNNING")
     else:
         worst = next((s for s in ("FAILED", "KILLED") if s in states), "FINISHED")
