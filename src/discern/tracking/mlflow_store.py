@@ -174,7 +174,7 @@ def tag_name(stage: str) -> str:
 def update_parent(client: MlflowClient, experiment: str, parent_id: str, reused: dict[str, str]) -> None:
     """Give the parent the status of its stages, and links to the runs whose results it reused.
 
-    Where a scheduler has said how the pipeline ended, that stays: a record that is delivered late must not undo it.
+    Where a scheduler has said how the pipeline ended, that stays: a record that comes late must not undo it.
     """
     children = client.search_runs(
         [experiment],
