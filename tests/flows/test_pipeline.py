@@ -22,8 +22,10 @@ Ask = Callable[[str, dict[str, Any]], Any]
 
 
 def states(ask: Ask) -> list[tuple[str, str]]:
-    """Name and state of every task run, newest first."""
-    runs = ask("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
+    """Name and state of every task of the newest flow run, newest first."""
+    (flow,) = ask("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    mine = {"flow_runs": {"id": {"any_": [flow["id"]]}}}
+    runs = ask("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", **mine})
     return [(run["name"], run["state"]["name"]) for run in runs]
 
 
@@ -48,7 +50,7 @@ def test_flow_equals_repro_and_reuses_what_did_not_change(
 
     again = [*FLOW, "--set", "train_encoder.pair_weight=0.25"]
     subprocess.run(again, cwd=checkout, env=prefect_env, check=True, timeout=200)
-    assert states(ask)[:2] == [("train_encoder@0", "Completed"), ("draw", "Cached")]
+    assert states(ask) == [("train_encoder@0", "Completed"), ("draw", "Cached")]
     assert (checkout / "model-0.txt").read_text() == "20 species weight 0.25"
     assert "pair_weight: 0.25" in (checkout / "params.yaml").read_text()
 
@@ -87,10 +89,14 @@ def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict
     flow.send_signal(signal.SIGTERM)  # what Prefect's runner does when a run is cancelled
     assert flow.wait(timeout=40) != 0
     # The other seed could have been next.
-    assert [name for name, _ in states(ask)[:2]] == ["train_encoder@0", "draw"]
+    assert [name for name, _ in states(ask)] == ["train_encoder@0", "draw"]
     assert int((checkout / "training.pid").read_text()) == pid
+    # On threads it is gone by now; in a Dask worker it sees that the worker is gone, and stops.
+    deadline = time.monotonic() + 20
+    while (left := [p for p in psutil.process_iter() if _works_in(p, checkout)]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    assert not [p for p in psutil.process_iter() if _works_in(p, checkout)]
     assert states(ask)[0][1] not in {"Running", "Completed"}
 
 
@@ -118,9 +124,9 @@ def test_wrong_override_is_one_line(checkout: Path, prefect_env: dict[str, str])
     command = [*FLOW, "--set", "train_encoder.pair_wait=1"]
     result = subprocess.run(command, cwd=checkout, env=prefect_env, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == (
-        "discern: ERROR override 'train_encoder.pair_wait=1': train_encoder.pair_wait is not in params.yaml"
-    )
+    error = "discern: ERROR override 'train_encoder.pair_wait=1': train_encoder.pair_wait is not in params.yaml"
+    assert error in result.stderr.splitlines()
+    assert "Traceback" not in result.stderr.partition(error)[2]
     assert (checkout / "params.yaml").read_text() == before
 
 
@@ -150,4 +156,4 @@ def test_after_a_failure_nothing_more_is_started(checkout: Path, prefect_env: di
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("discern: ERROR stage train_encoder@0 failed (exit code")
     # Both seeds were ready.
-    assert states(ask)[:2] == [("train_encoder@0", "Failed"), ("draw", "Completed")]
+    assert states(ask) == [("train_encoder@0", "Failed"), ("draw", "Completed")]
