@@ -97,7 +97,9 @@ def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict
         time.sleep(0.2)
     assert not left
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    assert states(ask)[0][1] not in {"Running", "Completed"}
+    # A Dask worker is killed before it can tell Prefect how its task ended.
+    running = {"Running"} if "DISCERN_DASK" not in prefect_env else set()
+    assert states(ask)[0][1] not in {"Completed", *running}
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
