@@ -68,15 +68,16 @@ class Scene:
         Raises:
             TooLateError: it has ended already.
         """
-        while not self._is_running(process):
+        while not self.is_running(process):
             if process.poll() is not None:
                 raise TooLateError(self.stage)
             time.sleep(0.02)
         time.sleep(self.seconds * (self.share if share is None else share))
-        if not self._is_running(process):
+        if not self.is_running(process):
             raise TooLateError(self.stage)
 
-    def _is_running(self, process: Process) -> bool:
+    def is_running(self, process: Process) -> bool:
+        """Whether the stage's own process lives, below a command that was started."""
         module = "discern.stages." + self.stage.partition("@")[0]
         module = module.replace("evaluate_control", "evaluate").replace("evaluate_baseline", "evaluate")
         try:

@@ -106,7 +106,7 @@ def undisturbed(root: Path, stage: str) -> tuple[float, float]:
     appeared = time.perf_counter()
     own = appeared
     while process.poll() is None:
-        if scene._is_running(process):
+        if scene.is_running(process):
             own = time.perf_counter()
         time.sleep(0.02)
     assert process.returncode == 0
