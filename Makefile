@@ -40,13 +40,15 @@ check: $(VENV)/ready  ## style, types, spelling, known vulnerabilities
 
 # uv installs the lock in half a minute; pip 23.2, which comes with Python 3.11, refuses it. The download cache
 # goes into the environment's folder and away again, so that nothing outside this folder is touched.
+# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, every process of a run would compile all its imports anew.
 $(VENV)/ready: requirements.lock bootstrap.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "discern needs Python 3.11, 3.12 or 3.13; say which one: make PYTHON=python3.12 demo"; exit 2; }
 	@echo "setting up $(VENV) (about a minute, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r bootstrap.lock
-	@UV_SYSTEM_CERTS=1 UV_CACHE_DIR=$(VENV)/cache uv pip install --quiet --require-hashes -r requirements.lock
+	@UV_SYSTEM_CERTS=1 UV_CACHE_DIR=$(VENV)/cache uv pip install --quiet --compile-bytecode \
+		--require-hashes -r requirements.lock
 	@UV_SYSTEM_CERTS=1 UV_CACHE_DIR=$(VENV)/cache uv pip install --quiet --no-deps --no-build-isolation -e .
 	@rm -rf $(VENV)/cache
 	@touch $@

@@ -1,7 +1,7 @@
 """Errors that a user can cause; each names the file or parameter and says what to do.
 
 Stages and the command line print these as one line and exit with `exit_code`; anything else is a bug
-and keeps its traceback.
+and keeps its traceback. A stage that was stopped is no error of anybody's, and exits as shells expect.
 """
 
 
@@ -43,8 +43,11 @@ class StorageError(DiscernError):
     """A file cannot be written: the disk is full, or it is not ours to write."""
 
 
-class InterruptedStageError(DiscernError):
-    """The stage was stopped by a signal; its checkpoint is saved and the next run goes on from it."""
+class InterruptedStageError(KeyboardInterrupt):
+    """The stage was stopped by a signal; its checkpoint is saved and the next run goes on from it.
+
+    No `Exception`: wherever the signal comes, a library's `except Exception` must not swallow it.
+    """
 
     exit_code = 130
 

@@ -1,18 +1,44 @@
 """`dvc exp run --queue` with two workers: both experiments leave everything that one in the workspace leaves."""
 
 import shutil
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.pipeline.conftest import run_in
+from tests.pipeline.conftest import environment, run_in
 from tests.pipeline.test_pipeline import runs
 
 pytestmark = pytest.mark.slow
 
 WEIGHTS = (2, 4)
 TOUCHED = {"train_encoder@0", "evaluate@discern-0", "report"}
+
+
+def start_workers(root: Path) -> None:
+    """Two workers, which inherit the output of the command that starts them: a pipe would be waited for."""
+    command = ["dvc", "queue", "start", "-j", "2"]
+    with (root.parent / "start.log").open("w") as log:
+        subprocess.run(
+            command, cwd=root, env=environment(root), stdout=log, stderr=subprocess.STDOUT, check=True, timeout=300
+        )
+
+
+def stop_workers(root: Path) -> None:
+    """End the experiments, and workers that missed the word to end."""
+    run_in(root, "dvc", "queue", "stop", "--kill", check=False)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "queue-worker" in process.cmdline() and process.cwd() == str(root):
+                process.terminate()
+
+
+def told(root: Path) -> str:
+    """What the workers and their experiments wrote."""
+    return "\n".join(path.read_text() for path in sorted((root / ".dvc" / "tmp" / "exps").rglob("*.out")))
 
 
 def test_two_workers_leave_two_complete_records(finished: Path, tmp_path: Path) -> None:
@@ -24,14 +50,14 @@ def test_two_workers_leave_two_complete_records(finished: Path, tmp_path: Path) 
         change = ["-S", f"train_encoder.pair_weight={weight}"]
         run_in(root, "dvc", "exp", "run", "--queue", "-n", f"weight-{weight}", *change)
     try:
-        run_in(root, "dvc", "queue", "start", "-j", "2")
-        deadline = time.monotonic() + 400
+        start_workers(root)
+        deadline = time.monotonic() + 1500
         while (status := run_in(root, "dvc", "queue", "status").stdout).count("Success") < len(WEIGHTS):
-            assert "Failed" not in status, status
-            assert time.monotonic() < deadline, status
+            assert "Failed" not in status, status + told(root)
+            assert time.monotonic() < deadline, status + told(root)
             time.sleep(2)
     finally:
-        run_in(root, "dvc", "queue", "stop", "--kill", check=False)
+        stop_workers(root)
     table = runs(root)
     assert (table["status"] == "FINISHED").all()
     spans = []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,19 @@ def test_signal_outside_a_loop_stops_at_once(checkout: Path, capsys: pytest.Capt
     assert execute("pack", run, []) == InterruptedStageError.exit_code == 130
     assert capsys.readouterr().err == "discern: stopped; checkpoint saved; run `dvc repro` to go on\n"
     assert not Workspace(checkout).run_record("pack").exists()
+
+
+@pytest.mark.parametrize("swallowed", [Exception, BaseException])
+def test_signal_within_a_library_is_not_lost(checkout: Path, swallowed: type[BaseException]) -> None:
+    record = Workspace(checkout).run_record("pack")
+
+    def run(ctx: Context) -> None:
+        with suppress(swallowed):
+            signal.raise_signal(signal.SIGINT)
+        ctx.record.metrics({"seen": 1.0})
+
+    assert execute("pack", run, []) == 130
+    assert not record.exists()
 
 
 def test_signal_in_a_loop_lets_the_step_end(checkout: Path) -> None:

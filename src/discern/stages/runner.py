@@ -74,8 +74,9 @@ def _run(stage: str, seed: int | None, arm: str | None, run: Callable[[Context],
     status = "FAILED"
     try:
         run(Context(stage, seed or 0, arm, params, workspace, record))
+        signals.check()  # a bare `except` of some library can swallow even that
         status = "FINISHED"
-    except (InterruptedStageError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
