@@ -223,6 +223,7 @@ def main(
     revision = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     )
+    run_in(root, "discern", "sync")
     waiting = len(list((root / ".discern" / "spool").glob("*")))
     result = {
         **provenance("cpu"), "commit": revision.stdout.strip(),

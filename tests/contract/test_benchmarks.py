@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import arms, scaling, throughput
+from benchmarks import arms, faults, scaling, throughput
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "arms": arms.table, "throughput": throughput.table, "scaling": scaling.table
+    "arms": arms.table, "faults": faults.table, "throughput": throughput.table, "scaling": scaling.table
 }  # fmt: skip
-DOCS = {"arms": "arms.md", "throughput": "training.md", "scaling": "training.md"}
+DOCS = {"arms": "arms.md", "faults": "operations.md", "throughput": "training.md", "scaling": "training.md"}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
