@@ -34,7 +34,7 @@ def server(command: list[str], env: dict[str, str], folder: Path, health: str) -
             start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while status(f"{url}{health}") is None:
             if time.monotonic() > deadline or process.poll() is not None:
                 pytest.fail((folder / "server.log").read_text()[-3000:])
@@ -56,7 +56,7 @@ def status(url: str) -> int | None:
 
 
 def run(command: list[str], folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=900, check=False)
 
 
 def files_with_password(folder: Path) -> list[Path]:

@@ -127,7 +127,7 @@ def run_in(
         env=environment(root) | (extra or {}),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -21,7 +21,7 @@ from tests.pipeline.conftest import change_params, environment, make_project, ru
 pytestmark = pytest.mark.slow
 
 ARCHIVE = {"kind": "archive", "mirrors": [], "sha256": "0" * 64, "licence": "x"}
-LONG = {"pretrain_decoder.passes": 400}
+LONG = {"pretrain_decoder.passes": 200}
 UNTRACKED = {"DISCERN_TRACKING": "false"}
 CHECKPOINTS = {"DISCERN_CHECKPOINT_SECONDS": "1"}
 
@@ -31,7 +31,7 @@ def checkpoints(root: Path) -> list[Path]:
 
 
 def wait_for_checkpoint(root: Path, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not checkpoints(root):
         assert time.monotonic() < deadline
         assert process.poll() is None, "it ended before it could be stopped"
@@ -62,7 +62,7 @@ def test_training_does_not_outlive_whoever_started_it(started: str, tmp_path: Pa
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     for orphan in alive:
         orphan.kill()
     assert not alive
@@ -83,7 +83,7 @@ def test_stopped_in_the_middle_of_training_and_gone_on(number: int, straight: Pa
     )  # fmt: skip
     wait_for_checkpoint(root, process)
     os.killpg(process.pid, number)
-    assert process.wait(60) != 0
+    assert process.wait(120) != 0
     assert not (root / "models" / "base" / "0").exists()
     step = int(checkpoints(root)[-1].name.partition("-")[0])
     done = run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra=UNTRACKED)
@@ -107,7 +107,7 @@ def test_two_processes_train_stop_and_go_on_as_one_stage(straight: Path, tmp_pat
     )  # fmt: skip
     wait_for_checkpoint(root, process)
     os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(60) != 0
+    assert process.wait(120) != 0
     assert not (root / "models" / "base" / "0").exists()
     stopped_at = max(int(file.name.partition("-")[0]) for file in checkpoints(root))
     done = run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra={**two, "DISCERN_PROGRESS": "lines"})

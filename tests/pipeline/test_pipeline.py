@@ -136,7 +136,7 @@ def test_an_experiment_is_compared_image_by_image(finished: Path, tmp_path: Path
     assert 'aria-label="discern-0: training loss"' in page
 
 
-def test_diffs_between_commits_say_something(finished: Path) -> None:
+def test_diffs_between_commits_say_something(finished: Path, tmp_path: Path) -> None:
     run_in(finished, "dvc", "exp", "apply", "heavier")
     commit(finished, "heavier pairs")
     params = json.loads(run_in(finished, "dvc", "params", "diff", "HEAD~1", "--json").stdout)
@@ -144,8 +144,8 @@ def test_diffs_between_commits_say_something(finished: Path) -> None:
     metrics = json.loads(run_in(finished, "dvc", "metrics", "diff", "HEAD~1", "--json").stdout)
     assert any(name.startswith("metrics/arms/discern") for name in metrics)
     assert not any(name.startswith("metrics/arms/continue") for name in metrics)
-    run_in(finished, "dvc", "plots", "diff", "HEAD~1", "-o", "diff")
-    assert "plots_training_discern-0_csv" in (finished / "diff" / "index.html").read_text(encoding="utf-8")
+    run_in(finished, "dvc", "plots", "diff", "HEAD~1", "-o", str(tmp_path))
+    assert "plots_training_discern-0_csv" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_flow_and_dvc_repro_give_the_same_lock(finished: Path, tmp_path: Path) -> None:

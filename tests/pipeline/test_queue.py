@@ -23,7 +23,7 @@ def start_workers(root: Path) -> None:
     command = ["dvc", "queue", "start", "-j", "2"]
     with (root.parent / "start.log").open("w") as log:
         subprocess.run(
-            command, cwd=root, env=environment(root), stdout=log, stderr=subprocess.STDOUT, check=True, timeout=300
+            command, cwd=root, env=environment(root), stdout=log, stderr=subprocess.STDOUT, check=True, timeout=900
         )
 
 
