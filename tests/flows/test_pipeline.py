@@ -22,8 +22,9 @@ Ask = Callable[[str, dict[str, Any]], Any]
 
 
 def states(ask: Ask) -> list[tuple[str, str]]:
-    """Name and state of every task of the newest flow run, newest first."""
-    (flow,) = ask("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    """Name and state of every task of the flow run that was started last, newest first."""
+    started = {"flow_runs": {"start_time": {"is_null_": False}}}  # others may be scheduled
+    (flow,) = ask("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1, **started})
     mine = {"flow_runs": {"id": {"any_": [flow["id"]]}}}
     runs = ask("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", **mine})
     return [(run["name"], run["state"]["name"]) for run in runs]
