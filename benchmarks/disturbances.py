@@ -223,7 +223,7 @@ FAULTS: dict[str, Callable[[Scene], AbstractContextManager[Process]]] = {
 
 def share(fault: str, stage: str) -> float:
     """When the fault comes, as a share of the stage's time: drawn for each pair, the same every time."""
-    return random.Random(f"{fault} {stage}").uniform(0.2, 0.9)  # noqa: S311
+    return random.Random(f"{fault} {stage}").uniform(0.2, 0.9)  # noqa: S311  # a draw to repeat, not a secret
 
 
 @contextmanager
@@ -240,7 +240,7 @@ def _server(scene: Scene, command: list[str], health: str) -> Iterator[Process]:
     try:
         for _ in range(600):
             try:
-                with urllib.request.urlopen(health, timeout=2):  # noqa: S310
+                with urllib.request.urlopen(health, timeout=2):  # noqa: S310  # our own server
                     break
             except OSError:
                 assert server.poll() is None, f"{command} ended"

@@ -132,7 +132,9 @@ def disturb(root: Path, stage: str, fault: str, seconds: float, expected: dict[s
             when *= 0.7
             run_in(root, "dvc", "repro")
     said = [
-        line for line in log.read_text(errors="replace").splitlines() if line.startswith(("discern: ", "ERROR: "))
+        line.replace(f"{root}/", "")
+        for line in log.read_text(errors="replace").splitlines()
+        if line.startswith(("discern: ", "ERROR: "))
     ]
     began = time.perf_counter()
     healed = run_in(root, "dvc", "repro")

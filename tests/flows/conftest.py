@@ -105,6 +105,14 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
+def wait_until(ready: Callable[[], object], seconds: float = 600) -> None:
+    """Return once it is so; the default is patience with a slow machine."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.5)
+
+
 def _wait_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and server.poll() is None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.flows.conftest import wait_until
+
 NOTIFY = [sys.executable, "-m", "flows.notify", "custom-webhook/team"]
 BLOCK = """
 import sys
@@ -61,9 +63,7 @@ def test_a_failed_run_is_told(
         assert made.stdout.splitlines() == ["discern: a run ended badly", "discern: nothing heard"], made.stderr
     (checkout / "draw.py").write_text("import sys\nsys.exit('no paper')\n")
     assert run(sys.executable, "-m", "flows.pipeline", "--target", "draw").returncode == 1
-    deadline = time.monotonic() + 300
-    while not got and time.monotonic() < deadline:
-        time.sleep(0.5)
+    wait_until(lambda: got)
     time.sleep(2)
     (message,) = got
     assert message["subject"] == "discern: Failed"

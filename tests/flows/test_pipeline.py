@@ -88,12 +88,12 @@ def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict
     flow = subprocess.Popen([*FLOW, "--set", "arms.seeds=[0, 1]"], cwd=checkout, env=env)
     pid = wait_for_training(checkout, flow)
     flow.send_signal(signal.SIGTERM)  # what Prefect's runner does when a run is cancelled
-    assert flow.wait(timeout=60) != 0
+    assert flow.wait(timeout=40) != 0
     # The other seed could have been next.
     assert [name for name, _ in states(ask)] == ["train_encoder@0", "draw"]
     assert int((checkout / "training.pid").read_text()) == pid
     # On threads it is gone by now; in a Dask worker it sees that the worker is gone, and stops.
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + (20 if "DISCERN_DASK" in prefect_env else 0)
     while (left := [p for p in psutil.process_iter() if _works_in(p, checkout)]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
@@ -129,7 +129,8 @@ def test_wrong_override_is_one_line(checkout: Path, prefect_env: dict[str, str])
     assert result.returncode == 1
     error = "discern: ERROR override 'train_encoder.pair_wait=1': train_encoder.pair_wait is not in params.yaml"
     assert error in result.stderr.splitlines()
-    assert "Traceback" not in result.stderr.partition(error)[2]
+    after = result.stderr.partition(f"{error}\n")[2]
+    assert not after or ("DISCERN_DASK" in prefect_env and "Traceback" not in after)  # Dask tells how it closes
     assert (checkout / "params.yaml").read_text() == before
 
 

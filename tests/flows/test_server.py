@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.flows.conftest import wait_until
 
 Ask = Callable[[str, dict[str, Any]], Any]
 
@@ -23,8 +24,6 @@ def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: di
         "deployments": {"name": {"any_": ["listed"]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
     }
-    deadline = time.monotonic() + 300
-    while not (runs := ask("flow_runs/filter", scheduled)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert runs
+    wait_until(lambda: ask("flow_runs/filter", scheduled))
+    runs = ask("flow_runs/filter", scheduled)
     assert all("T03:00:00" in run["expected_start_time"] for run in runs)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from discern.errors import InterruptedStageError
-
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MIN_SIDE = 8
 
@@ -69,7 +67,7 @@ def decode(data: bytes, max_pixels: int, draft: int | None = None) -> Decoded:
         # Pillow's readers raise almost anything on hostile bytes; whatever it is, the file cannot be used.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _to_rgb(image, max_pixels, draft)
-    except (UndecodableError, InterruptedStageError):
+    except UndecodableError:
         raise
     except UnidentifiedImageError as error:
         if data.startswith(_MAGIC):
