@@ -1,10 +1,12 @@
-"""What all tests share: threads, telemetry, and small parameters."""
+"""What all tests share: threads, telemetry, a process left as it was found, and small parameters."""
 
 import os
+import sys
 
 # Before torch is imported: tests that start processes would otherwise fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,20 @@ from discern.settings import silence_telemetry
 silence_telemetry()
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def same_process() -> Iterator[None]:
+    """No test finds the environment or the MLflow addresses of another that ran in its process before."""
+    before = dict(os.environ)
+    yield
+    mlflow: Any = sys.modules.get("mlflow")
+    if mlflow is not None:
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture
