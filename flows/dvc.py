@@ -139,12 +139,13 @@ def stop_session(leader: subprocess.Popen[str], grace: float = GRACE_SECONDS) ->
     """Stop a process and everything in its session: politely, and after `grace` seconds for good."""
     os.killpg(leader.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while alive := _members(leader.pid):
+    while _members(leader.pid):
         if time.monotonic() > deadline:
             os.killpg(leader.pid, signal.SIGKILL)
             break
         leader.poll()
-        psutil.wait_procs(alive, timeout=0.2)
+        # Not psutil's wait: it would collect the leader's exit code, and Popen then takes it for 0.
+        time.sleep(0.1)
     leader.wait()
 
 

@@ -109,6 +109,23 @@ def test_stubborn_processes_are_killed() -> None:
     assert 1 <= time.monotonic() - started < 6
 
 
+def test_a_stopped_stage_keeps_its_exit_code() -> None:
+    """Without it a stage that was stopped half-way would pass for one that ended well."""
+    from flows.dvc import stop_session
+
+    slow = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(3)));"
+        "print('on', flush=True); time.sleep(60)"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", slow], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert leader.stdout is not None
+    assert leader.stdout.readline() == "on\n"
+    stop_session(leader)
+    assert leader.returncode == 3
+
+
 def test_results_are_the_reports_table(tmp_path: Path) -> None:
     from flows.pictures import mlflow_link, results_table
 
