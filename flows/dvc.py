@@ -139,26 +139,24 @@ def stop_session(leader: subprocess.Popen[str], grace: float = GRACE_SECONDS) ->
     """Stop a process and everything in its session: politely, and after `grace` seconds for good."""
     os.killpg(leader.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while _members(leader.pid):
+    while _has_members(leader.pid):
         if time.monotonic() > deadline:
             os.killpg(leader.pid, signal.SIGKILL)
             break
-        leader.poll()
         # Not psutil's wait: it would collect the leader's exit code, and Popen then takes it for 0.
         time.sleep(0.1)
     leader.wait()
 
 
-def _members(group: int) -> list[psutil.Process]:
-    members = []
+def _has_members(group: int) -> bool:
     for process in psutil.process_iter(["status"]):
         try:
             # An orphan whose new parent never collects it stays a zombie; it runs no more.
             if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
-                members.append(process)
+                return True
         except (ProcessLookupError, PermissionError):
             continue
-    return members
+    return False
 
 
 def environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from ruamel.yaml import YAML
@@ -25,15 +26,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def same_process() -> Iterator[None]:
     """No test finds the environment or the MLflow addresses of another that ran in its process before."""
-    before = dict(os.environ)
-    yield
-    mlflow: Any = sys.modules.get("mlflow")
-    if mlflow is not None:
-        mlflow.set_tracking_uri(None)
-        mlflow.set_registry_uri(None)
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
-    os.environ.update(before)
+    with patch.dict(os.environ):
+        yield
+        mlflow: Any = sys.modules.get("mlflow")
+        if mlflow is not None:
+            mlflow.set_tracking_uri(None)
+            mlflow.set_registry_uri(None)
 
 
 @pytest.fixture

@@ -105,12 +105,13 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def wait_until(ready: Callable[[], object], seconds: float = 600) -> None:
-    """Return once it is so; the default is patience with a slow machine."""
+def wait_until(ready: Callable[[], Any], seconds: float = 600) -> Any:
+    """What `ready` says, once that is true; the default is patience with a slow machine."""
     deadline = time.monotonic() + seconds
-    while not ready():
+    while not (answer := ready()):
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.5)
+    return answer
 
 
 def _wait_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -24,6 +24,5 @@ def test_cron_deployment_is_listed_and_scheduled(tmp_path: Path, prefect_env: di
         "deployments": {"name": {"any_": ["listed"]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
     }
-    wait_until(lambda: ask("flow_runs/filter", scheduled))
-    runs = ask("flow_runs/filter", scheduled)
+    runs = wait_until(lambda: ask("flow_runs/filter", scheduled))
     assert all("T03:00:00" in run["expected_start_time"] for run in runs)
