@@ -18,6 +18,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -164,6 +165,7 @@ def main() -> int:
         meet_server()
         pipeline(overrides=options.set, targets=options.target, force=options.force)
     except (dvc.DvcError, DiscernError) as error:
+        EventsWorker.drain_all()  # else Prefect may tell of its queue after the one line that matters
         sys.stderr.write(f"discern: ERROR {error}\n")
         return 1
     return 0

@@ -15,6 +15,21 @@ import pytest
 from ruamel.yaml import YAML
 
 FLOW = [sys.executable, "-m", "flows.pipeline"]
+# The same where Prefect is slow to connect to its server's events, and then tells of those it still holds.
+SLOW_FLOW = """
+import asyncio, sys
+from prefect.events.worker import EventsWorker
+from flows.pipeline import main
+
+run = EventsWorker._run
+
+async def run_later(worker):
+    await asyncio.sleep(3)
+    await run(worker)
+
+EventsWorker._run = run_later
+sys.exit(main())
+"""
 REPRO = [sys.executable, "-m", "dvc", "repro"]
 
 
@@ -124,7 +139,7 @@ def wait_for_training(checkout: Path, flow: subprocess.Popen[bytes]) -> int:
 
 def test_wrong_override_is_one_line(checkout: Path, prefect_env: dict[str, str]) -> None:
     before = (checkout / "params.yaml").read_text()
-    command = [*FLOW, "--set", "train_encoder.pair_wait=1"]
+    command = [sys.executable, "-c", SLOW_FLOW, "--set", "train_encoder.pair_wait=1"]
     result = subprocess.run(command, cwd=checkout, env=prefect_env, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     error = "discern: ERROR override 'train_encoder.pair_wait=1': train_encoder.pair_wait is not in params.yaml"
