@@ -17,12 +17,17 @@ from tests.unit import shared_step
 ROOT = Path(__file__).parents[2]
 
 
+def torchrun(module: str, out: Path) -> None:
+    """Run a module in two processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", module, str(out)]
+    subprocess.run(command, cwd=ROOT, env=shared_environment(2), check=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
     out = tmp_path_factory.mktemp("world") / "results.pt"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "tests.unit.shared_step", str(out)]
-    subprocess.run(command, cwd=ROOT, env=shared_environment(2), check=True, timeout=300)
+    torchrun("tests.unit.shared_step", out)
     results: dict[str, dict[str, Tensor]] = torch.load(out, weights_only=True)
     return results
 
@@ -61,3 +66,18 @@ def test_the_comparison_would_see_a_gradient_that_is_not_gathered(
     monkeypatch.setattr(shared_step, "BATCH", shared_step.BATCH // 2)  # half the negatives
     half = shared_step.two_steps("simclr", World(shared_step.CPU))
     assert (half["encoder.conv1.weight"] - alone["encoder.conv1.weight"]).abs().max() > 1e-4
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_between_two_rows_go_on_to_the_same_rows_and_weights(tmp_path: Path) -> None:
+    torchrun("tests.unit.shared_run", tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert sorted(int(file.name[:10]) for file in (tmp_path / "stopped").iterdir()) == [10, 20]
+    (expected, weights), (rows, _) = first["straight"], first["resumed"]
+    assert [row["step"] for row in rows] == [3, 6, 9, 12, 15, 18, 20]
+    assert rows == expected
+    for process in (first, second):
+        assert process["message"] == "test: stopped after step 10 of 20"
+        for name, value in weights.items():
+            assert torch.equal(process["straight"][1][name], value), name
+            assert torch.equal(process["resumed"][1][name], value), name

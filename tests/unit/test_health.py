@@ -40,22 +40,21 @@ def window(*losses: float) -> Window:
 def test_a_window_gives_the_mean_of_every_loss_and_starts_again() -> None:
     losses = window(1.0, 2.0, 6.0)
     assert losses.means() == {"loss": 3.0, "pair": 6.0}
-    assert losses.first_lost(everywhere=True) is None
+    assert losses.first_lost() is None
     losses.add({"loss": torch.tensor(5.0), "pair": torch.tensor(0.5)})
     assert losses.means() == {"loss": 5.0, "pair": 0.5}
 
 
 def test_a_window_goes_on_from_the_steps_of_a_checkpoint() -> None:
     before = window(1.0, 2.0)
-    after = Window(World(CPU), before.steps)
+    after = Window(World(CPU), before.shared())
     after.add({"loss": torch.tensor(NAN), "pair": torch.tensor(0.0)})
-    assert after.first_lost(everywhere=False) == 0
+    assert after.first_lost() == 0
     after.add({"loss": torch.tensor(6.0), "pair": torch.tensor(0.0)})
-    assert after.first_lost(everywhere=False) == 1
+    assert after.first_lost() == 1
     assert after.means()["pair"] == 1.5
 
 
-@pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.parametrize(
     ("losses", "ago"),
     [
@@ -70,8 +69,8 @@ def test_a_window_goes_on_from_the_steps_of_a_checkpoint() -> None:
     ],
     ids=str,
 )
-def test_the_first_lost_loss_of_a_window_is_found(losses: list[float], ago: int | None, everywhere: bool) -> None:
-    assert window(*losses).first_lost(everywhere) == ago
+def test_the_first_lost_loss_of_a_window_is_found(losses: list[float], ago: int | None) -> None:
+    assert window(*losses).first_lost() == ago
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def run(
     stop_after: int | None = None,
     checkpoint: Checkpoint | None = None,
     source: ImageStore | None = None,
+    world: World | None = None,
 ) -> list[Row]:
     asked = iter(range(1, 10_000))
     settings = Run(
@@ -127,7 +128,7 @@ def run(
         base=base,
         size=16,
         seed=0,
-        world=World(CPU),
+        world=world or World(CPU),
         checkpoint=checkpoint or Checkpoint(folder),
         on_row=lambda row, step: None,
         monitor=lambda encoder: float(next(encoder.parameters()).detach().sum()),

@@ -82,6 +82,9 @@ class World:
         """The first process's value, in every process."""
         return self._fabric.broadcast(value) if self._fabric else value
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all of them must ask at the same time."""
-        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0) if self._fabric else flag
+    def any(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set in any process; all of them must ask at the same time."""
+        if self._fabric is None:
+            return list(flags)
+        set_in = self.mean(torch.tensor(flags, dtype=torch.float32, device=self.device))  # share of the processes
+        return [share > 0 for share in set_in.tolist()]

@@ -31,22 +31,32 @@ class Window:
         self.steps.append(losses)
 
     def means(self) -> Row:
-        """Mean of every loss; the window starts again."""
-        names = list(self.steps[0])
-        table = self.world.mean(torch.stack([torch.stack([step[name] for name in names]) for step in self.steps]))
+        """Mean of every loss over steps and processes, which must all ask for it; the window starts again."""
+        names, table = self._table()
         self.steps = []
         return dict(zip(names, table.mean(0).tolist(), strict=True))
 
-    def first_lost(self, everywhere: bool) -> int | None:
+    def shared(self) -> list[dict[str, Tensor]]:
+        """Losses by name of each step, means over the processes, which must all ask for them."""
+        if not self.steps:
+            return []
+        names, table = self._table()
+        return [dict(zip(names, losses, strict=True)) for losses in table]
+
+    def _table(self) -> tuple[list[str], Tensor]:
+        names = list(self.steps[0])
+        table = torch.stack([torch.stack([step[name] for name in names]) for step in self.steps])
+        return names, self.world.mean(table)  # (steps, names)
+
+    def first_lost(self) -> int | None:
         """How many steps ago the first loss came that is infinite or not a number (0: the last); None: none.
 
-        Args:
-            everywhere: in any process; all of them must ask at the same time.
+        In any of the processes, which must all ask.
         """
         if not self.steps:
             return None
         losses = torch.stack([step["loss"] for step in self.steps])
-        lost = ~torch.isfinite(self.world.mean(losses) if everywhere else losses)
+        lost = ~torch.isfinite(self.world.mean(losses))
         return len(self.steps) - 1 - int(lost.int().argmax()) if lost.any() else None
 
 

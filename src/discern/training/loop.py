@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 LOGGED_POINTS = 100  # rows of a training curve, whatever the number of steps
 MONITOR_POINTS = 5  # of them with a kNN figure
-ASK_EVERY = 10  # steps between questions whether any process was told to stop; asking costs a round of messages
+ASK_EVERY = 10  # steps after which several processes agree on stops and checkpoints, by a round of messages
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def train(objective: Objective, run: Run) -> list[Row]:
             outcome = step_once(batch, with_norm=logged)
             window.add(outcome.losses)
             if logged:
-                _check(window, feed, batch.step, run.name, everywhere=True)
+                _check(window, feed, batch.step, run.name)
                 row: Row = {"step": done, "passes": plan.passes_per_image(done), "chance": chance}
                 row |= window.means() | outcome.figures()
                 watched = first and (done % monitor_every == 0 or done == plan.steps)
@@ -102,12 +102,16 @@ def train(objective: Objective, run: Run) -> list[Row]:
                 if first:
                     run.on_row(row | seen, done)
                 progress.update(done, row["loss"] or 0.0, chance, speed, waited)
-            stopping = run.stop() if world.size == 1 else done % ASK_EVERY == 0 and world.any(run.stop())
-            if first and (stopping or run.checkpoint.due()):
+            stopping = due = False
+            if world.size == 1 or done % ASK_EVERY == 0:
+                stopping, due = world.any(run.stop(), first and run.checkpoint.due())
+            if stopping or due:
                 # A checkpoint of a lost run would be of no use.
-                _check(window, feed, batch.step, run.name, everywhere=False)
+                _check(window, feed, batch.step, run.name)
                 _check_weights(objective, feed, batch.step, run.name)
-                run.checkpoint.save(_state(objective, step_once, rows, window, done), final=stopping)
+                state = _state(objective, step_once, rows, window, done)  # in all: it holds all their losses
+                if first:
+                    run.checkpoint.save(state, final=stopping)
             if stopping:
                 raise InterruptedStageError(f"{run.name}: stopped after step {done} of {plan.steps}")
     if start < plan.steps:
@@ -125,7 +129,7 @@ def _state(objective: Objective, step: TrainingStep, rows: list[Row], window: Wi
         "optimizers": optimizers,
         "step": done,
         "rows": rows,
-        "window": window.steps,
+        "window": window.shared(),
     }
 
 
@@ -151,13 +155,13 @@ def _check_weights(objective: Objective, feed: Feed, step: int, name: str) -> No
         raise lost_run(name, "gradient", step, feed.epoch(step), feed.rows(step))
 
 
-def _check(window: Window, feed: Feed, step: int, name: str, everywhere: bool) -> None:
+def _check(window: Window, feed: Feed, step: int, name: str) -> None:
     """Stop a run whose loss is lost.
 
     Raises:
         ModelError: it names the first such step and its images.
     """
-    ago = window.first_lost(everywhere)
+    ago = window.first_lost()
     if ago is not None:
         lost = step - ago
         raise lost_run(name, "loss", lost, feed.epoch(lost), feed.rows(lost))
