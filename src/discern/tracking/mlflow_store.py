@@ -9,11 +9,6 @@ from typing import Any, cast
 from discern.settings import QUIET
 
 os.environ.update({**QUIET, **os.environ})
-# A dead server must cost seconds, not the 12 minutes of MLflow's own defaults (seven retries of 120 s).
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
