@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from discern.errors import SettingsError
 
-# Every tool of the stack phones home unless told not to; set before any of them is imported.
+# Tools of the stack phone home, talk or wait for minutes unless told not to; set before any of them is imported.
 QUIET = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -34,7 +34,7 @@ QUIET = {
 
 
 def silence_telemetry() -> None:
-    """Switch off telemetry of every tool in this process and its children; a value already set stays."""
+    """Set QUIET for the tools in this process and its children; a value already set stays."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
