@@ -35,7 +35,7 @@ def ours(method: str, setting: Setting, bound: bool = False) -> Step:
     import torch
 
     from benchmarks.objectives import build, parameters
-    from discern.data.loading import Budget, ImageStore, ReadAhead
+    from discern.images.loading import Budget, ImageStore, ReadAhead
     from discern.training.device import make_deterministic
     from discern.training.distributed import World
     from discern.training.feed import Feed

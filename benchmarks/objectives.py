@@ -4,19 +4,19 @@ import numpy as np
 import torch
 
 from benchmarks.setting import Setting
-from discern.arms.moco import MoCo
-from discern.arms.simclr import SimCLR
-from discern.data.loading import Budget, ImageStore
+from discern.methods.two_view.moco import MoCo
+from discern.methods.two_view.simclr import SimCLR
+from discern.images.loading import Budget, ImageStore
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.encoder import build_encoder
 from discern.params.encoder import ResNet
 from discern.params.synthesis import Decoder, PairTraining, Swap
-from discern.params.training import Base, Optimizer, Views
-from discern.ssl.base import build_method
-from discern.synthesis.basis import fit_basis
-from discern.synthesis.pairs import Synthesizer
-from discern.training.objectives import ContrastiveObjective, Objective, PairObjective
-from discern.training.pair_sources import OfflinePairs, OnlinePairs, PairSource
+from discern.params.base import Base, Optimizer, Views
+from discern.methods.parts.joint_embedding import build_method
+from discern.synthesis.criteria.basis import fit_basis
+from discern.synthesis.pairs.decoding import Synthesizer
+from discern.training.objective import ContrastiveObjective, Objective, PairObjective
+from discern.synthesis.pairs.sources import OfflinePairs, OnlinePairs, PairSource
 
 
 def parameters(setting: Setting) -> Base:

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from discern.cache import cache_folder
+from discern.dvcfiles.cache import cache_folder
 from discern.errors import DiscernError
 from discern.settings import settings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from discern.stages.guardian import WATCHED
+from discern.run.guardian import WATCHED
 
 # Prefect's runner kills a cancelled flow after 30 s; what the flow started has to be gone before.
 GRACE_SECONDS = 20.0

@@ -8,8 +8,8 @@ from discern.arms import Setup, build, registered
 from discern.models.encoder import build_encoder
 from discern.params.encoder import ResNet
 from discern.params.model import TrainedArm
-from discern.ssl.base import JointEmbedding
-from discern.training.objectives import ContrastiveObjective, Objective
+from discern.methods.parts.joint_embedding import JointEmbedding
+from discern.training.objective import ContrastiveObjective, Objective
 
 ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 

@@ -136,8 +136,8 @@ def embed(
     """Write the features of a folder's photographs."""
     if out.suffix not in {".npz", ".parquet"}:
         raise DataError(f"--out {out}: the name must end in .npz or .parquet")
-    from discern.embedding import embed as embed_photos
-    from discern.embedding import photos_in
+    from discern.embedding.photos import embed as embed_photos
+    from discern.embedding.photos import photos_in
 
     params = _params()
     found = embed_photos(photos_in(folder), encoder, params.pack.resize, params.validation.max_pixels)
@@ -166,7 +166,7 @@ def neighbours(
     from rich.console import Console
     from rich.table import Table
 
-    from discern.embedding import nearest
+    from discern.embedding.photos import nearest
     from discern.workspace import Workspace
 
     params, packed = _params(), Workspace(Path.cwd()).packed("train").relative_to(Path.cwd())
@@ -195,7 +195,7 @@ def sync() -> None:
 @app.command()
 def pull(stage: Annotated[str, typer.Argument(help="Stage, e.g. train_encoder@0, or all of a name.")]) -> None:
     """Fetch from the DVC remote what a stage reads, and nothing else."""
-    from discern.pull import pull as pull_needed
+    from discern.dvcfiles.pull import pull as pull_needed
 
     for path in pull_needed(Path.cwd(), stage):
         typer.echo(path)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 from packaging.requirements import Requirement
 
-from discern.cache import cache_folder, rotten
+from discern.dvcfiles.cache import cache_folder, rotten
 from discern.errors import DiscernError, SettingsError
 from discern.params.load import load
 from discern.settings import settings

@@ -1,10 +1,12 @@
 """Where every file of the pipeline lies, and how outputs come into being whole or not at all."""
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from discern.settings import home
 
@@ -50,17 +52,17 @@ class Workspace:
         """Decoded originals and perturbed versions of one seed."""
         return self.root / "data" / "pairs" / str(seed)
 
-    def encoder(self, arm: str, seed: int) -> Path:
-        """The trained encoder of one arm."""
-        return self.root / "models" / "encoders" / arm / str(seed)
+    def encoder(self, method: str, seed: int) -> Path:
+        """The trained encoder of one method."""
+        return self.root / "models" / "encoders" / method / str(seed)
 
-    def embeddings(self, arm: str, seed: int) -> Path:
-        """test.npz (features) and outcomes.parquet (one row per test image) of one arm."""
-        return self.root / "data" / "embeddings" / arm / str(seed)
+    def embeddings(self, method: str, seed: int) -> Path:
+        """test.npz (features) and outcomes.parquet (one row per test image) of one method."""
+        return self.root / "data" / "embeddings" / method / str(seed)
 
-    def metrics(self, arm: str, seed: int) -> Path:
-        """The figures of one arm; git-tracked."""
-        return self.root / "metrics" / "arms" / arm / f"{seed}.json"
+    def metrics(self, method: str, seed: int) -> Path:
+        """The figures of one method; git-tracked."""
+        return self.root / "metrics" / "methods" / method / f"{seed}.json"
 
     @property
     def data_metrics(self) -> Path:
@@ -68,17 +70,17 @@ class Workspace:
         return self.root / "metrics" / "data.json"
 
     def stage_metrics(self, stage: str, seed: int) -> Path:
-        """Figures of one stage that is no arm; git-tracked."""
+        """Figures of a stage that trains no method; git-tracked."""
         return self.root / "metrics" / stage / f"{seed}.json"
 
     @property
     def summary(self) -> Path:
-        """The table of arms; git-tracked."""
+        """The table of methods; git-tracked."""
         return self.root / "metrics" / "summary.json"
 
-    def curve(self, arm: str, seed: int) -> Path:
-        """Training curve of one arm (`base` for the shared encoder): one row per logged step."""
-        return self.root / "plots" / "training" / f"{arm}-{seed}.csv"
+    def curve(self, method: str, seed: int) -> Path:
+        """Training curve of one method (`base` for the shared encoder): one row per logged step."""
+        return self.root / "plots" / "training" / f"{method}-{seed}.csv"
 
     @property
     def report(self) -> Path:
@@ -128,3 +130,16 @@ def atomic_file(final: Path) -> Iterator[Path]:
         partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_figures(path: Path, figures: Mapping[str, Any], sort: bool = False) -> None:
+    """Write figures, nested or not, as JSON; to six decimals: finer ones differ between machines."""
+    with atomic_file(path) as partial:
+        text = json.dumps(_rounded(figures), indent=2, sort_keys=sort, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 6) if isinstance(value, float) else value

@@ -21,7 +21,7 @@ STAGES: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load((ROOT / "dv
 PLUMBING = (
     "discern.errors", "discern.machine", "discern.settings", "discern.workspace", "discern.params",
     "discern.tracking",
-    "discern.stages.__init__", "discern.stages.context", "discern.stages.runner", "discern.stages.signals",
+    "discern.stages.__init__", "discern.run.context", "discern.run.runner", "discern.run.signals",
     "discern.training.progress", "discern.data.progress",
 )  # fmt: skip
 

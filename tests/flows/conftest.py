@@ -40,7 +40,7 @@ stages:
 DRAW = """
 import sys
 from pathlib import Path
-from discern.stages.runner import execute
+from discern.run.runner import execute
 
 def run(ctx):
     Path("images.txt").write_text(f"{ctx.params.dataset.species} species")
@@ -52,7 +52,7 @@ sys.exit(execute("draw", run))
 TRAIN = """
 import os, sys, time
 from pathlib import Path
-from discern.stages.runner import execute
+from discern.run.runner import execute
 from discern.training.progress import TrainingProgress
 
 def run(ctx):

@@ -22,7 +22,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from discern.evaluation.features import extract
+from discern.embedding.features import extract
 from discern.models.weights import load_encoder
 from tests.pipeline.conftest import BACKENDS, change_params, environment, run_in, tracking_uri
 

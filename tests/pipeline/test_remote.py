@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from discern.errors import DataError
-from discern.pull import needed
+from discern.dvcfiles.pull import needed
 from tests.pipeline.conftest import run_in
 
 pytestmark = pytest.mark.slow

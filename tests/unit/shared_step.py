@@ -7,17 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from discern.data.loading import Budget, ImageStore
-from discern.data.views import Augment
+from discern.images.loading import Budget, ImageStore
+from discern.images.views import Augment
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
 from discern.params.load import load
 from discern.params.synthesis import Decoder, PairTraining
-from discern.ssl.base import build_method
+from discern.methods.parts.joint_embedding import build_method
 from discern.training.distributed import World
 from discern.training.feed import Feed
-from discern.training.objectives import Objective, PairObjective
-from discern.training.pair_sources import OfflinePairs
+from discern.training.objective import Objective, PairObjective
+from discern.synthesis.pairs.sources import OfflinePairs
 from discern.training.schedule import plan
 from discern.training.step import TrainingStep
 from tests.methods import ENCODER, METHODS, TRAINED, objective

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from discern.arms import registered
-from discern.data.views import Augment
+from discern.images.views import Augment
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.model import TrainedArm
 from discern.params.pipeline import Params
-from discern.training.objectives import Batch
+from discern.training.objective import Batch
 from discern.training.optimizers import Optimizers
 from tests.methods import TRAINED, objective
 

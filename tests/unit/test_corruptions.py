@@ -13,14 +13,14 @@ from torch import Tensor
 
 from discern.arms import Setup, build
 from discern.arms.corrupted import Corruption
-from discern.data.corners import corner_response, mean_position
-from discern.data.corruptions import BLACK, KEY, KINDS, WHITE, build_corruption, within
-from discern.data.randomness import seeded, uniform
-from discern.data.views import LUMA, Augment, denormalise, normalise
+from discern.methods.pretext.corrupted.corners import corner_response, mean_position
+from discern.methods.pretext.corrupted.corruptions import BLACK, KEY, KINDS, WHITE, build_corruption, within
+from discern.images.randomness import seeded, uniform
+from discern.images.views import LUMA, Augment, denormalise, normalise
 from discern.models.encoder import build_encoder
 from discern.params.pipeline import Params
-from discern.ssl.corrupted import CorruptedObjective
-from discern.training.objectives import Batch, ContrastiveObjective
+from discern.methods.pretext.corrupted.objective import CorruptedObjective
+from discern.training.objective import Batch, ContrastiveObjective
 from tests.methods import ENCODER, small
 
 Image = NDArray[np.float64]  # (3, S, S) in [0, 1]

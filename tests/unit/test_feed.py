@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from discern.data.loading import ImageStore
+from discern.images.loading import ImageStore
 from discern.errors import ParamsError
 from discern.training.feed import Feed
-from discern.training.objectives import Batch
+from discern.training.objective import Batch
 from discern.training.schedule import plan
 from tests.unit.test_training import store
 

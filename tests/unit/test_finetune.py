@@ -12,7 +12,7 @@ from discern.models.encoder import ImageEncoder, build_encoder
 from discern.params.encoder import Attended, ResNet, ViT
 from discern.params.evaluation import Finetune
 from discern.params.load import load
-from discern.params.training import Base
+from discern.params.base import Base
 
 CPU = torch.device("cpu")
 SIZE = 16

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from discern.models.encoder import build_encoder
-from discern.ssl.follower import Follower
+from discern.methods.parts.follower import Follower
 from tests.methods import ENCODER
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from discern.tracking.graph import declared
+from discern.dvcfiles.graph import declared
 
 DVC_YAML = """
 stages:

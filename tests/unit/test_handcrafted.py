@@ -11,9 +11,9 @@ from skimage.feature import hog as reference_hog
 from torch import Tensor
 
 from discern.arms import Setup, build, registered
-from discern.data.views import normalise
+from discern.images.views import normalise
 from discern.models.encoder import ImageEncoder, build_encoder, has_feature_map
-from discern.models.handcrafted import colour_histogram, hog
+from discern.methods.floors.histogram_hog import colour_histogram, hog
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import HistogramHOG, RawPixels
 from tests.methods import ENCODER

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from discern.errors import InterruptedStageError, ModelError
 from discern.params.pipeline import Params
-from discern.params.training import Base
+from discern.params.base import Base
 from discern.training.checkpoint import Checkpoint
 from discern.training.distributed import World
 from discern.training.feed import Feed
 from discern.training.health import Row, Window, lost_run, memory_gb, spread, warnings
 from discern.training.loop import Run, train
-from discern.training.objectives import Batch, Objective, Terms
+from discern.training.objective import Batch, Objective, Terms
 from discern.training.schedule import Plan, plan
 from tests.methods import ENCODER
 from tests.unit.test_training import CPU, contrastive, store

@@ -11,7 +11,7 @@ import torch
 
 from discern.params.load import load
 from discern.training.checkpoint import Checkpoint
-from discern.training.objectives import Objective
+from discern.training.objective import Objective
 from tests.methods import ENCODER
 from tests.unit import test_training as training
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from discern.evaluation import features as features_module
-from discern.evaluation.knn import vote
+from discern.embedding import features as features_module
+from discern.embedding.knn import vote
 
 
 def reference(train: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int, temperature: float) -> list[int]:

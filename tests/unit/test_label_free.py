@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from discern.evaluation import features as features_module
+from discern.embedding import features as features_module
 from discern.evaluation.label_free import label_free
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from discern.data.views import Augment
+from discern.images.views import Augment
 from discern.models.attended import AttendedEncoder, per_image
 from discern.models.encoder import build_encoder
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import Attended
 from discern.params.pipeline import Params
-from discern.ssl.lcr import LCRObjective, divergence
-from discern.training.objectives import Batch
+from discern.methods.pretext.lcr import LCRObjective, divergence
+from discern.training.objective import Batch
 from tests.methods import ENCODER, objective
 
 SIZE, IMAGES = 32, 12

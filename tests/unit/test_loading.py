@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from discern.data.loading import AHEAD, Budget, ImageStore, ReadAhead
+from discern.images.loading import AHEAD, Budget, ImageStore, ReadAhead
 from discern.errors import DataError
 from discern.settings import settings
 
@@ -100,7 +100,7 @@ def test_reading_from_a_file_leaves_no_trace_of_its_size_in_memory(tmp_path: Pat
     """All of 2,000 images of 98,304 bytes, 197 MB, are read, and then, to compare, seen through the map."""
     program = """
 import numpy as np, psutil, torch
-from discern.data.loading import Budget, ImageStore
+from discern.images.loading import Budget, ImageStore
 
 np.lib.format.open_memmap("images.npy", "w+", np.uint8, (1000, 2, 128, 256, 3)).flush()
 array = np.load("images.npy", mmap_mode="r").reshape(-1, 128, 256, 3)

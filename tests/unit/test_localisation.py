@@ -50,7 +50,7 @@ def test_closed_form_agrees_with_pytorch_grad_cam(
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    from discern.data.views import normalise
+    from discern.images.views import normalise
 
     classes = [0, 3, 1, 2, 3, 0, 1, 1, 2]
     model = WithProbe(encoder, torch.tensor(weight[:4]).float()).eval()

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from discern.params.pipeline import Params
-from discern.params.training import Base, Optimizer
-from discern.training.objectives import Objective
+from discern.params.base import Base, Optimizer
+from discern.training.objective import Objective
 from discern.training.optimizers import Optimizers
 from tests.unit.test_training import contrastive, momentum
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from discern.data.manifest import ImageTar, byte_ranges
-from discern.data.packed import PackedSplit
+from discern.images.packed import PackedSplit
 from discern.data.packing import PartMasks, fit, pack_images
 from discern.errors import DataError
 from discern.params.pipeline import Pack, Params
-from discern.stages.context import Context
+from discern.run.context import Context
 from discern.stages.pack import run
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from discern.pretext.permutations import permutation_set, smallest_distance
+from discern.methods.pretext.jigsaw.permutations import permutation_set, smallest_distance
 
 
 def distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:

@@ -5,14 +5,14 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from discern.data.randomness import seeded
-from discern.data.views import denormalise
+from discern.images.randomness import seeded
+from discern.images.views import denormalise
 from discern.models.decoder import build_decoder
 from discern.params.synthesis import Decoder, Flatten, Gaussian, Perturbation, Swap
-from discern.synthesis.basis import Basis, fit_basis
-from discern.synthesis.pairs import Synthesizer, synthesize, to_uint8
-from discern.synthesis.perturbation import partners, perturb
-from discern.synthesis.quality import psnr, ssim
+from discern.synthesis.criteria.basis import Basis, fit_basis
+from discern.synthesis.pairs.decoding import Synthesizer, synthesize, to_uint8
+from discern.synthesis.pairs.perturbation import partners, perturb
+from discern.images.quality import psnr, ssim
 
 KINDS: list[Perturbation] = [
     Swap(kind="swap"),

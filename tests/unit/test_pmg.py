@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discern.arms import Setup, build
-from discern.data.randomness import uniform
-from discern.data.views import Augment, normalise
+from discern.images.randomness import uniform
+from discern.images.views import Augment, normalise
 from discern.errors import ModelError, ParamsError
 from discern.evaluation.own_head import head_findings, own_head
-from discern.models.classifiers import GranularClassifier, load_classifier
+from discern.methods.parts.classifier import GranularClassifier, load_classifier
 from discern.models.encoder import build_encoder
 from discern.models.resnet import ResNetEncoder
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import ViT
 from discern.params.evaluation import Bootstrap
 from discern.params.pipeline import Params
-from discern.params.training import Base
-from discern.training.objectives import Batch, Objective
-from discern.training.pmg import KEY, TILES, WEIGHTS, PMGObjective, jigsaw, most_tiles
+from discern.params.base import Base
+from discern.training.objective import Batch, Objective
+from discern.methods.labelled.pmg import KEY, TILES, WEIGHTS, PMGObjective, jigsaw, most_tiles
 from tests.methods import objective, small
 from tests.unit.shared_step import DoubleViews
 

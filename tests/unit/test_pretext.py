@@ -12,18 +12,18 @@ from skimage.color import rgb2lab
 from torch import Tensor
 
 from discern.arms import Setup, build
-from discern.data.randomness import uniform
-from discern.data.views import LUMA, Augment
+from discern.images.randomness import uniform
+from discern.images.views import LUMA, Augment
 from discern.errors import ParamsError
 from discern.models.encoder import build_encoder
 from discern.params.encoder import ViT
 from discern.params.pipeline import Params
-from discern.params.training import Views
-from discern.pretext.colorization import ColorizationObjective, without_colours
-from discern.pretext.colour import REACH, STEP, gamut, lab, lightness, quantise
-from discern.pretext.jigsaw import DROPOUT, PUZZLE, JigsawObjective, cut, normalised, tile_side
-from discern.pretext.rotation import RotationObjective, draw_turns, turned
-from discern.training.objectives import Batch, Objective
+from discern.params.base import Views
+from discern.methods.pretext.colorization.objective import ColorizationObjective, without_colours
+from discern.methods.pretext.colorization.colour import REACH, STEP, gamut, lab, lightness, quantise
+from discern.methods.pretext.jigsaw.objective import DROPOUT, PUZZLE, JigsawObjective, cut, normalised, tile_side
+from discern.methods.pretext.rotation import RotationObjective, draw_turns, turned
+from discern.training.objective import Batch, Objective
 from tests.methods import ENCODER, small
 
 KINDS = ["colorization", "jigsaw", "rotation"]

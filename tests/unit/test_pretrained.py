@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 
 from discern.arms import Setup, build
-from discern.arms.pretrained import Pretrained
-from discern.arms.supervised import Supervised
+from discern.methods.floors.pretrained import Pretrained
+from discern.methods.labelled.supervised import Supervised
 from discern.errors import DownloadError, ModelError, ParamsError
 from discern.models.encoder import ImageEncoder, build_encoder
 from discern.models.pretrained import initialise, weight_files

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from discern.data.packed import PackedSplit
+from discern.images.packed import PackedSplit
 from discern.errors import DataError
 from discern.evaluation.bootstrap import mean_interval
 from discern.evaluation.protocol import Evaluation, evaluate
@@ -17,7 +17,7 @@ from discern.models.weights import save_encoder
 from discern.params.encoder import RawPixels, ResNet
 from discern.params.load import load
 from discern.params.pipeline import Params
-from discern.stages.context import Context
+from discern.run.context import Context
 from discern.stages.evaluate import outcome_table, run
 from discern.workspace import Workspace
 

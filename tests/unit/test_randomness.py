@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from discern.data.randomness import seeded, uniform
+from discern.images.randomness import seeded, uniform
 
 COUNT = 100_000
 

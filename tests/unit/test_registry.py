@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from discern.errors import DataError, ModelError, PromotionError, RegistryError
-from discern.evaluation.knn import vote
+from discern.embedding.knn import vote
 from discern.models.encoder import build_encoder
 from discern.models.weights import ARCHITECTURE, save_encoder
 from discern.params.evaluation import Bootstrap

@@ -17,7 +17,7 @@ from discern.params.load import load
 from discern.report import gallery
 from discern.report.curves import scores, training
 from discern.report.reproduction import duration, reproduction
-from discern.stages.context import Context
+from discern.run.context import Context
 from discern.stages.report import run
 from discern.tracking.record import Recorder
 from discern.tracking.run_record import RunRecord

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from discern.evaluation import features as features_module
+from discern.embedding import features as features_module
 from discern.evaluation.retrieval import leave_one_out, nearest
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from discern.errors import DataError, InterruptedStageError
 from discern.settings import settings
-from discern.stages import signals
-from discern.stages.context import Context
-from discern.stages.runner import execute
+from discern.run import signals
+from discern.run.context import Context
+from discern.run.runner import execute
 from discern.tracking import run_record
 from discern.workspace import Workspace
 
@@ -158,7 +158,7 @@ def test_processes_end_as_dvc_sees_them(checkout: Path) -> None:
     script = checkout / "toy.py"
     script.write_text(
         "import os, sys, time\n"
-        "from discern.stages.runner import execute\n"
+        "from discern.run.runner import execute\n"
         "def run(ctx):\n"
         "    print(os.environ['OMP_NUM_THREADS'], os.environ['DVC_NO_ANALYTICS'], flush=True)\n"
         "    time.sleep(60)\n"

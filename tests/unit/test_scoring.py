@@ -5,15 +5,15 @@ import pytest
 import torch
 from pytorch_grad_cam import GradCAM
 
-from discern.arms.simclr import SimCLR
+from discern.methods.two_view.simclr import SimCLR
 from discern.models.encoder import build_encoder
 from discern.params.encoder import ResNet
 from discern.params.synthesis import ScoreFeatures
-from discern.ssl.base import JointEmbedding, build_method
-from discern.synthesis.agreement import between_share
-from discern.synthesis.basis import fit_basis, load_basis, save_basis
-from discern.synthesis.overlays import ContrastiveTarget
-from discern.synthesis.scoring import control_mask, importance, loss_gradients, lowest, select
+from discern.methods.parts.joint_embedding import JointEmbedding, build_method
+from discern.synthesis.criteria.agreement import between_share
+from discern.synthesis.criteria.basis import fit_basis, load_basis, save_basis
+from discern.synthesis.criteria.overlays import ContrastiveTarget
+from discern.synthesis.criteria.scoring import control_mask, importance, loss_gradients, lowest, select
 
 PARAMS = ScoreFeatures(
     basis="raw", sign="absolute", combine="union", low_variance=0.5, low_importance=0.5, mask="dataset"

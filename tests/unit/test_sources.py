@@ -18,7 +18,7 @@ from discern.data.sources.layout import Listed, arrange, printable, wrapping_fol
 from discern.errors import ArchiveError, DataError, DownloadError
 from discern.params.dataset import Archive, Folder
 from discern.params.pipeline import Params
-from discern.stages.context import Context
+from discern.run.context import Context
 from discern.stages.download import run
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace

@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 from discern.arms import Setup, build
 from discern.arms.srgan import SRGANUntrained, VGGContent
-from discern.data.packed import PackedSplit
-from discern.data.views import Augment, denormalise, normalise
+from discern.images.packed import PackedSplit
+from discern.images.views import Augment, denormalise, normalise
 from discern.errors import DownloadError, ParamsError
 from discern.evaluation.finetune import last_stage
 from discern.evaluation.large_head import large_head
 from discern.models.encoder import build_encoder
-from discern.models.srgan import DiscriminatorEncoder, GeneratorEncoder, Verdict, bicubic, downscale, signed
+from discern.methods.pretext.srgan.networks import DiscriminatorEncoder, GeneratorEncoder, Verdict, bicubic, downscale, signed
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import SRGANDiscriminator, SRGANGenerator
 from discern.params.evaluation import LargeHead
 from discern.params.pipeline import Params
-from discern.pretext.srgan import SRGANObjective, geometric
+from discern.methods.pretext.srgan.objective import SRGANObjective, geometric
 from discern.settings import settings
-from discern.training.objectives import Batch
+from discern.training.objective import Batch
 from tests.methods import ENCODER, small
 
 CPU = torch.device("cpu")
@@ -263,7 +263,7 @@ def test_vgg_weights_that_are_not_there_are_told_of(monkeypatch: pytest.MonkeyPa
 def test_vgg_distance_reaches_the_generator_and_no_checkpoint(tmp_path: Path, augment: Augment) -> None:
     from torchvision.models import vgg19
 
-    from discern.pretext.vgg import VGGDistance
+    from discern.methods.pretext.srgan.vgg import VGGDistance
 
     network = vgg19(weights=None)
     torch.save(network.state_dict(), tmp_path / "vgg.pth")

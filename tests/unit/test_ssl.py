@@ -13,9 +13,9 @@ from pytorch_metric_learning.losses import NTXentLoss as PMLNTXentLoss
 from discern.arms import registered
 from discern.errors import DataError, ParamsError
 from discern.models.encoder import build_encoder
-from discern.ssl.base import JointEmbedding, build_method
-from discern.ssl.dino import DINOMethod
-from discern.ssl.moco import MoCoMethod, info_nce
+from discern.methods.parts.joint_embedding import JointEmbedding, build_method
+from discern.methods.two_view.dino import DINOMethod
+from discern.methods.parts.queue import MoCoMethod, info_nce
 from tests.methods import ENCODER, METHODS, SMALL, small
 from tests.unit.references import REFERENCES
 

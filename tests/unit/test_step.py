@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from discern.models.encoder import ImageEncoder, build_encoder
 from discern.params.pipeline import Params
-from discern.params.training import Base
+from discern.params.base import Base
 from discern.settings import settings
 from discern.training.distributed import World
-from discern.training.objectives import Batch, ContrastiveObjective, Objective, SupervisedObjective
+from discern.training.objective import Batch, ContrastiveObjective, Objective, SupervisedObjective
 from discern.training.optimizers import Optimizers
 from discern.training.step import TrainingStep
 from tests.methods import ENCODER

@@ -10,24 +10,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from discern.arms.moco import MoCo
-from discern.arms.simclr import SimCLR
-from discern.data.loading import Budget, ImageStore
-from discern.data.views import Augment
+from discern.methods.two_view.moco import MoCo
+from discern.methods.two_view.simclr import SimCLR
+from discern.images.loading import Budget, ImageStore
+from discern.images.views import Augment
 from discern.errors import InterruptedStageError, ModelError
 from discern.models.decoder import build_decoder
 from discern.models.encoder import build_encoder
 from discern.params.pipeline import Params
 from discern.params.synthesis import Decoder, PairTraining, Swap
-from discern.params.training import Base
-from discern.ssl.base import build_method
-from discern.synthesis.basis import fit_basis
-from discern.synthesis.pairs import Synthesizer
+from discern.params.base import Base
+from discern.methods.parts.joint_embedding import build_method
+from discern.synthesis.criteria.basis import fit_basis
+from discern.synthesis.pairs.decoding import Synthesizer
 from discern.training.checkpoint import Checkpoint
 from discern.training.distributed import World
 from discern.training.health import Row, spread
 from discern.training.loop import Run, train
-from discern.training.objectives import (
+from discern.training.objective import (
     Batch,
     ContrastiveObjective,
     Objective,
@@ -36,7 +36,7 @@ from discern.training.objectives import (
     reconstruction_loss,
 )
 from discern.training.optimizers import Optimizers
-from discern.training.pair_sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
+from discern.synthesis.pairs.sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
 from discern.training.schedule import cosine_with_warmup, linear_rise, plan
 from tests.methods import ENCODER, TRAINED, objective
 

@@ -15,7 +15,7 @@ from discern.data.rules import rules, tables
 from discern.data.validation import Finding, check
 from discern.errors import DataError
 from discern.params.pipeline import Params, Validate
-from discern.stages.context import Context
+from discern.run.context import Context
 from discern.stages.validate import run
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace

@@ -9,8 +9,8 @@ import torch
 import torchvision.transforms as single
 from scipy import stats
 
-from discern.data.randomness import seeded, uniform
-from discern.data.views import DRAWS, PARAMETERS, STD, Augment, colour_affine, crop_boxes
+from discern.images.randomness import seeded, uniform
+from discern.images.views import DRAWS, PARAMETERS, STD, Augment, colour_affine, crop_boxes
 from tests.unit.test_views import OFF, STRONG
 
 COUNT = 4000

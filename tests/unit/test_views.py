@@ -10,8 +10,8 @@ import torch
 import torchvision.transforms.v2.functional as tv
 
 from discern.data import views as module
-from discern.data.randomness import seeded, uniform
-from discern.data.views import (
+from discern.images.randomness import seeded, uniform
+from discern.images.views import (
     DRAWS,
     LUMA,
     PARAMETERS,
@@ -25,7 +25,7 @@ from discern.data.views import (
     resample,
     resize_matrix,
 )
-from discern.params.training import Views
+from discern.params.base import Views
 
 OFF = Views(
     crop_area=(1.0, 1.0), flip=0, jitter=0, brightness=0, contrast=0, saturation=0, hue=0, grayscale=0, solarize=0,

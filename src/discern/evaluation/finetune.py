@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from discern.data.randomness import seeded
-from discern.data.views import Augment
-from discern.evaluation.features import extract
+from discern.images.randomness import seeded
+from discern.images.views import Augment
+from discern.embedding.features import extract
 from discern.evaluation.findings import Labels
 from discern.params.evaluation import Finetune
-from discern.params.training import Base
+from discern.params.base import Base
 
 if TYPE_CHECKING:
     from discern.models.encoder import ImageEncoder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from discern.evaluation.features import FloatArray, blocks, unit_rows
+from discern.embedding.features import FloatArray, blocks, unit_rows
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.data.randomness import seeded, uniform
-from discern.evaluation.features import Precision, inference, inputs
+from discern.images.randomness import seeded, uniform
+from discern.embedding.features import Precision, inference, inputs
 from discern.evaluation.findings import Labels, class_means
 from discern.models.encoder import ImageEncoder
 from discern.params.evaluation import LargeHead
 
 if TYPE_CHECKING:
-    from discern.data.packed import PackedSplit
+    from discern.images.packed import PackedSplit
 
 ORDER, DROPOUT = 120, 121  # keys of random numbers, apart from others of the same seed
 Images = npt.NDArray[np.uint8]

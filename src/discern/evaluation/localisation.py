@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discern.evaluation.features import FloatArray, Precision, inference, inputs
+from discern.embedding.features import FloatArray, Precision, inference, inputs
 
 if TYPE_CHECKING:
     from discern.models.encoder import ImageEncoder

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.data.randomness import seeded
-from discern.evaluation.features import FloatArray
+from discern.images.randomness import seeded
+from discern.embedding.features import FloatArray
 from discern.evaluation.findings import Labelled, Labels
 from discern.evaluation.probe import standardisation
 from discern.params.evaluation import Mlp

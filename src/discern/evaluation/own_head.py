@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from discern.evaluation.features import Precision, inference, inputs
+from discern.embedding.features import Precision, inference, inputs
 from discern.evaluation.findings import Findings, Labels, judged
-from discern.models.classifiers import load_classifier
+from discern.methods.parts.classifier import load_classifier
 from discern.models.encoder import ImageEncoder
 from discern.params.evaluation import Bootstrap
-from discern.params.training import Base
+from discern.params.base import Base
 
 Logits = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from discern.evaluation.features import FloatArray
+from discern.embedding.features import FloatArray
 from discern.evaluation.findings import class_means
 
 _MAX_ITERATIONS = 1000

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from discern.data.packed import evenly_spread
-from discern.data.views import Augment
+from discern.images.packed import evenly_spread
+from discern.images.views import Augment
 from discern.errors import DataError
 from discern.evaluation import finetune, retrieval
 from discern.evaluation.classification import classify
-from discern.evaluation.features import Extract, extract
+from discern.embedding.features import Extract, extract
 from discern.evaluation.findings import Features, Findings, Labelled, Labels, among_all, interval, judged
 from discern.evaluation.label_free import label_free
 from discern.evaluation.large_head import large_head
@@ -27,10 +27,10 @@ from discern.evaluation.probe import LinearProbe
 from discern.models.encoder import has_feature_map
 from discern.params.encoder import SRGANGenerator
 from discern.params.evaluation import Bootstrap, Evaluate
-from discern.params.training import Base
+from discern.params.base import Base
 
 if TYPE_CHECKING:
-    from discern.data.packed import PackedSplit
+    from discern.images.packed import PackedSplit
     from discern.models.encoder import ImageEncoder
 
 VIEWS_SEED = 0  # every arm and seed sees the same two augmented views of a test image

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from discern.evaluation.features import FloatArray, blocks, unit_rows
+from discern.embedding.features import FloatArray, blocks, unit_rows
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Weights in and out: safetensors beside a JSON of the architecture. Pickle is never read."""
 
 import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,60 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from discern.data.views import MEAN, STD
 from discern.errors import ModelError
+from discern.images.views import MEAN, STD
+from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
-from discern.models.encoder import ImageEncoder, build_encoder
+from discern.models.encoder import ImageEncoder
 from discern.params.encoder import Architecture
 from discern.params.synthesis import Decoder
 
 ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 
 
-def save_encoder(folder: Path, encoder: ImageEncoder, image_size: int) -> None:
+@dataclass(frozen=True)
+class Making:
+    """How an encoder came about and how it wants its images: whoever uses it later needs no parameters.
+
+    Attributes:
+        image_size: side in pixels.
+        resize: how another aspect ratio becomes square: `pack.resize`.
+        max_pixels: photographs with more are not decoded: `validate.max_pixels`.
+        method: its name.
+        description: the method's parameters.
+        weights: what training started from: `none`, a published name or a file.
+    """
+
+    image_size: int
+    resize: str = "crop"
+    max_pixels: int = 50_000_000
+    method: str = ""
+    description: dict[str, Any] = field(default_factory=dict)
+    weights: str = "none"
+
+
+def save_encoder(folder: Path, encoder: ImageEncoder, making: Making) -> None:
     """Write encoder.safetensors and encoder.json, all that is needed to use the encoder elsewhere."""
     architecture = {
         "encoder": encoder.params.model_dump(),
         "dim": encoder.dim,
-        "image_size": image_size,
+        **asdict(making),
         "normalisation": {"mean": MEAN, "std": STD},
     }
     save_module(folder, "encoder", encoder, architecture)
+
+
+def read_making(folder: Path) -> Making:
+    """How the encoder of a folder came about.
+
+    Raises:
+        ModelError: encoder.json is missing, or of an older version.
+    """
+    found = read_architecture(folder, "encoder")
+    try:
+        return Making(**{key: found[key] for key in Making.__dataclass_fields__})
+    except KeyError as error:
+        raise ModelError(f"{folder / 'encoder.json'}: {error} is missing; `dvc repro` writes it anew") from error
 
 
 def load_encoder(folder: Path) -> ImageEncoder:

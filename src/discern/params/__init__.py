@@ -1,1 +1,1 @@
-"""The one definition of every parameter: `load.load` reads params.yaml against `pipeline.Params`."""
+"""The one definition of every parameter, without torch: `load.load` reads params.yaml and methods/."""

@@ -1,15 +1,28 @@
 """Networks that make features of an image; the description stands in params.yaml and beside the weights."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from discern.params.model import ParamModel
 
 
-class ResNet(ParamModel):
+class NetworkModel(ParamModel):
+    """The description of a network.
+
+    Attributes:
+        kind: tells the descriptions apart.
+        network: module and class that is made of it, imported when it is wanted.
+    """
+
+    network: ClassVar[str]
+    kind: str
+
+
+class ResNet(NetworkModel):
     """A torchvision ResNet up to global average pooling."""
 
+    network: ClassVar[str] = "discern.models.resnet:ResNetEncoder"
     kind: Literal["resnet18", "resnet50"]
     width: int = Field(ge=8, le=256, description="channels of the first stage; 64 is torchvision's")
     stem: Literal["imagenet", "small_images", "half"] = Field(
@@ -17,9 +30,10 @@ class ResNet(ParamModel):
     )
 
 
-class ViT(ParamModel):
+class ViT(NetworkModel):
     """A vision transformer (Dosovitskiy et al. 2021); 384, 12, 6 and 16 are ViT-S/16."""
 
+    network: ClassVar[str] = "discern.models.vit:ViTEncoder"
     kind: Literal["vit"]
     width: int = Field(ge=16, description="of a token")
     depth: int = Field(ge=1, description="blocks")
@@ -39,24 +53,27 @@ class ViT(ParamModel):
 Encoder = Annotated[ResNet | ViT, Field(discriminator="kind")]
 
 
-class Attended(ParamModel):
+class Attended(NetworkModel):
     """LCR's: a branch's attention weighs the feature map of the encoder inside."""
 
+    network: ClassVar[str] = "discern.methods.pretext.lcr:AttendedEncoder"
     kind: Literal["attended"]
     encoder: Encoder
     projections: int = Field(ge=1, description="1x1 filters whose maximum is the attention")
 
 
-class RawPixels(ParamModel):
+class RawPixels(NetworkModel):
     """The image itself, small: no network."""
 
+    network: ClassVar[str] = "discern.methods.floors.raw_pixels:RawPixelEncoder"
     kind: Literal["raw_pixels"]
     side: int = Field(ge=1, le=256, description="pixels that the image is resized to; 3 side^2 features")
 
 
-class HistogramHOG(ParamModel):
+class HistogramHOG(NetworkModel):
     """Colour histogram and histogram of oriented gradients: no network."""
 
+    network: ClassVar[str] = "discern.methods.floors.histogram_hog:HistogramHOGEncoder"
     kind: Literal["histogram_hog"]
     bins: int = Field(ge=2, le=16, description="of red, of green and of blue; bins^3 together")
     side: int = Field(ge=8, le=512, description="pixels that the image is resized to for the gradients")
@@ -72,17 +89,19 @@ class HistogramHOG(ParamModel):
         return self
 
 
-class SRGANGenerator(ParamModel):
+class SRGANGenerator(NetworkModel):
     """SRGAN's generator; features of its residual trunk, on the image at a quarter of its side."""
 
+    network: ClassVar[str] = "discern.methods.pretext.srgan.networks:GeneratorEncoder"
     kind: Literal["srgan_generator"]
     channels: int = Field(ge=8, description="64 in the paper")
     blocks: int = Field(ge=1, description="residual blocks; 16 in the paper")
 
 
-class SRGANDiscriminator(ParamModel):
+class SRGANDiscriminator(NetworkModel):
     """SRGAN's discriminator; features of its last convolution, on the whole image."""
 
+    network: ClassVar[str] = "discern.methods.pretext.srgan.networks:DiscriminatorEncoder"
     kind: Literal["srgan_discriminator"]
     width: int = Field(ge=8, description="channels of the first convolution; 64 in the paper")
 
@@ -91,4 +110,4 @@ Architecture = Annotated[
     ResNet | ViT | Attended | RawPixels | HistogramHOG | SRGANGenerator | SRGANDiscriminator,
     Field(discriminator="kind"),
 ]
-"""Every network that an arm may leave behind; `Encoder` are those that arms start from."""
+"""Every network that a method may leave behind; `Encoder` are those that methods start from."""

@@ -1,4 +1,4 @@
-"""The evaluation protocol: what is computed for every arm, in the same way."""
+"""The evaluation protocol: what is computed for every method, in the same way."""
 
 from typing import Annotated, Literal, Self
 
@@ -42,7 +42,7 @@ class Fractions(ParamModel):
 
     shares: list[Share] = Field(description="of every class, rising, whole percents; an empty list: switched off")
     subsets: int = Field(ge=1, le=100, description="draws of each share; a figure is the mean over them")
-    seed: int = Field(ge=0, description="of the draws, which are equal for every arm")
+    seed: int = Field(ge=0, description="of the draws, which are equal for every method")
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -90,7 +90,7 @@ class LargeHead(ParamModel):
 
 
 class Evaluate(ParamModel):
-    """One protocol for every arm."""
+    """One protocol for every method."""
 
     knn: Knn
     probe: Probe

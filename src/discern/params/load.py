@@ -1,6 +1,7 @@
-"""Reading params.yaml, with errors that name the file, the key, the value and what is allowed."""
+"""Reading params.yaml and methods/, with errors that name the file, the key, the value and what is allowed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,48 +10,99 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from discern.errors import ParamsError
+from discern.params.methods import METHOD
 from discern.params.pipeline import Params
+
+METHODS = Path("methods")  # beside params.yaml
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a parameter file.
+    """Read and check a parameter file, and the methods beside it that it names.
 
     Args:
         path: the file; YAML 1.2 as DVC reads it.
 
     Raises:
-        ParamsError: the file is missing, is not YAML, or a key is unknown, missing or out of range.
+        ParamsError: a file is missing, is not YAML, or a key is unknown, missing or out of range.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: no such file; run from the project's root") from error
-    return load_text(text, name=str(path))
+    return load_text(text, name=str(path), methods=path.parent / METHODS)
 
 
-def load_text(text: str, name: str = "params.yaml") -> Params:
-    """Check the text of a parameter file; `name` stands in the errors."""
-    try:
-        # The reader of DVC itself (YAML 1.2): PyYAML would read 1e-3 as a string and `no` as False.
-        raw: Any = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ParamsError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ParamsError(f"{name}: expected a mapping of stages to their parameters")
+def load_text(text: str, name: str = "params.yaml", methods: Path = METHODS) -> Params:
+    """Check the text of a parameter file.
+
+    Args:
+        text: YAML.
+        name: stands in the errors.
+        methods: folder with the methods that the file names.
+
+    Raises:
+        ParamsError: as `load`.
+    """
+    raw = read_mapping(text, name)
+    if "described" in raw:
+        raise ParamsError(f"{name}: described is not a parameter; a method is described in {METHODS}/NAME.yaml")
+    raw["described"] = {key: _method(methods, key) for key in _named(raw)}
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError("\n".join(_explain(name, raw, problem) for problem in error.errors())) from error
 
 
-def json_schema() -> str:
-    """The JSON schema of params.yaml, for editors."""
-    return json.dumps(Params.model_json_schema(by_alias=True), indent=2) + "\n"
+def read_mapping(text: str, name: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds.
+
+    Raises:
+        ParamsError: it is not YAML, or no mapping.
+    """
+    try:
+        # The reader of DVC itself (YAML 1.2): PyYAML would read 1e-3 as a string and `no` as False.
+        raw = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{name}: expected a mapping of names to parameters")
+    return raw
+
+
+def json_schema(of_method: bool = False) -> str:
+    """The JSON schema of params.yaml, or of a method's file, for editors."""
+    schema = METHOD.json_schema() if of_method else Params.model_json_schema(by_alias=True)
+    if not of_method:
+        schema["properties"].pop("described")
+        schema["required"].remove("described")
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _named(raw: dict[str, Any]) -> Iterator[str]:
+    """Methods whose files are read; whatever is no name is for the model to refuse."""
+    lists = raw.get("methods"), raw.get("pretrain_decoder")
+    compared, loss = (
+        part.get(key) if isinstance(part, dict) else None for part, key in zip(lists, ("compared", "loss"), strict=True)
+    )
+    names = [*(compared if isinstance(compared, list) else []), loss]
+    yield from dict.fromkeys(name for name in names if isinstance(name, str))
+
+
+def _method(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / f"{name}.yaml"
+    try:
+        return read_mapping(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise ParamsError(f"{path}: no such file, so there is no method {name}; there are {known}") from error
 
 
 def _explain(name: str, raw: Any, problem: Any) -> str:
     key, value = _locate(raw, problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if key.startswith("described."):  # it stands in a file of its own
+        _, method, key = f"{key}.".split(".", 2)
+        name, key = str(Path(name).parent / METHODS / f"{method}.yaml"), key.rstrip(".")
     if problem["type"] == "missing":
         return f"{name}: {key} is missing; every key must be written (presets/ and README show them)"
     if problem["type"] == "extra_forbidden":

@@ -1,38 +1,33 @@
-"""The whole of params.yaml: one key per stage, and `dataset`, `base` and `arms`."""
+"""The whole of params.yaml: one key per stage, and `dataset`, `base` and `methods`."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from discern.params.base import Base
 from discern.params.dataset import Dataset
 from discern.params.encoder import ViT
 from discern.params.evaluation import Evaluate
-from discern.params.model import ParamModel
+from discern.params.methods import TWO_VIEW, Method, TwoView, kinds
+from discern.params.model import Fraction, MethodName, ParamModel
 from discern.params.promotion import Promotion
-from discern.params.synthesis import (
-    Control,
-    PairControl,
-    PretrainDecoder,
-    ScoreFeatures,
-    SynthesizePairs,
-    TrainEncoder,
-)
-from discern.params.training import Base, Baseline, Fraction
+from discern.params.synthesis import PairControl, PretrainDecoder, ScoreFeatures, SynthesizePairs, TrainEncoder
 
-ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+OURS, CONTINUE = "discern", "continue"
+"""The methods that are always trained: ours, and its base going on with L_C alone."""
 
 
-class Arms(ParamModel):
-    """The DVC matrix axes: seeds, and what `discern` is compared with."""
+class Methods(ParamModel):
+    """The DVC matrix axes: seeds, and what ours is compared with besides `continue`."""
 
-    seeds: list[int] = Field(min_length=1, description="every arm is trained once with each")
-    controls: list[ArmName] = Field(min_length=1, description="go on from the base; keys of train_control")
-    baselines: list[ArmName] = Field(min_length=1, description="start anew; keys of train_baseline")
+    seeds: list[int] = Field(min_length=1, description="every method is trained once with each")
+    controls: list[MethodName] = Field(description="ours with other dimensions: keys of train_control")
+    compared: list[MethodName] = Field(description="from scratch, or not trained: each is methods/NAME.yaml")
 
     @property
     def all(self) -> list[str]:
-        """Every arm, ours first."""
-        return ["discern", *self.controls, *self.baselines]
+        """Every method, ours first."""
+        return [OURS, CONTINUE, *self.controls, *self.compared]
 
 
 class Validate(ParamModel):
@@ -54,48 +49,57 @@ class Pack(ParamModel):
 class Report(ParamModel):
     """What the report shows."""
 
-    control: ArmName = Field(description="arm that every other is compared with, paired by test image")
+    control: MethodName = Field(description="method that every other is compared with, paired by test image")
     queries: int = Field(ge=1, le=24, description="test images whose neighbours are drawn")
     neighbours: int = Field(ge=1, le=12)
     examples: int = Field(ge=1, le=32, description="images in the picture grids")
 
 
 class Params(ParamModel):
-    """params.yaml."""
+    """params.yaml, and the methods that it names, each from a file of its own."""
 
     dataset: Dataset
     base: Base
-    arms: Arms
+    methods: Methods
     validation: Validate = Field(alias="validate")
     pack: Pack
     pretrain_decoder: PretrainDecoder
     score_features: ScoreFeatures
     synthesize_pairs: SynthesizePairs
     train_encoder: TrainEncoder
-    train_control: dict[ArmName, Control]
-    train_baseline: dict[ArmName, Baseline]
+    train_control: dict[MethodName, PairControl]
     evaluate: Evaluate
     report: Report
     promote: Promotion
+    described: dict[MethodName, Method] = Field(exclude=True, description="methods/NAME.yaml by name")
+
+    @property
+    def loss(self) -> TwoView:
+        """The description of L_C."""
+        return TWO_VIEW.validate_python(self.described[self.pretrain_decoder.loss])
 
     @model_validator(mode="after")
-    def _arms_are_described(self) -> Self:
-        for family, names, known in (
-            ("controls", self.arms.controls, self.train_control),
-            ("baselines", self.arms.baselines, self.train_baseline),
-        ):
-            section = "train_control" if family == "controls" else "train_baseline"
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"arms.{family}: '{name}' has no entry in {section} ({', '.join(known)})")
-                if name == "discern":
-                    raise ValueError(f"arms.{family}: 'discern' is always trained; take it out of the list")
-        if len(set(self.arms.all)) < len(self.arms.all):
-            raise ValueError("arms: a name stands twice")
-        if len(set(self.arms.seeds)) < len(self.arms.seeds):
-            raise ValueError("arms.seeds: a seed stands twice")
-        if self.report.control not in self.arms.all:
-            raise ValueError(f"report.control: '{self.report.control}' is not among the arms {self.arms.all}")
+    def _methods_are_told_apart(self) -> Self:
+        for name in self.methods.controls:
+            if name not in self.train_control:
+                known = ", ".join(self.train_control)
+                raise ValueError(f"methods.controls: '{name}' has no entry in train_control ({known})")
+        for name in (OURS, CONTINUE):
+            if name in [*self.methods.controls, *self.methods.compared]:
+                raise ValueError(f"methods: '{name}' is always trained; take it out of the list")
+        if len(set(self.methods.all)) < len(self.methods.all):
+            raise ValueError("methods: a name stands twice")
+        if len(set(self.methods.seeds)) < len(self.methods.seeds):
+            raise ValueError("methods.seeds: a seed stands twice")
+        if self.report.control not in self.methods.all:
+            raise ValueError(f"report.control: '{self.report.control}' is not among the methods {self.methods.all}")
+        return self
+
+    @model_validator(mode="after")
+    def _ours_rests_on_a_loss_between_two_views(self) -> Self:
+        name, possible = self.pretrain_decoder.loss, kinds(TwoView)
+        if self.described[name].kind not in possible:
+            raise ValueError(f"pretrain_decoder.loss: '{name}' is none of the kinds {', '.join(possible)}")
         return self
 
     @model_validator(mode="after")
@@ -106,18 +110,4 @@ class Params(ParamModel):
                 f"base.encoder.image_size = {encoder.image_size} is not pack.image_size = {self.pack.image_size};"
                 " a vision transformer's positions are learned for one size"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _pair_controls_differ_in_dims_only(self) -> Self:
-        ours = self.train_encoder.model_dump(exclude={"passes"})
-        for name in self.arms.controls:
-            control = self.train_control[name]
-            if isinstance(control, PairControl) and (
-                control.synthesize_pairs != self.synthesize_pairs or control.train_encoder.model_dump() != ours
-            ):
-                raise ValueError(
-                    f"train_control.{name}: its synthesize_pairs and train_encoder must equal the top-level ones,"
-                    " or it controls for something else; set both"
-                )
         return self

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from discern.params.model import ParamModel
-from discern.params.training import Fraction
+from discern.params.model import Fraction, ParamModel
 
 
 class Promotion(ParamModel):

@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from discern.params.model import ParamModel
-from discern.params.training import ContrastiveLoss, Fraction
+from discern.params.model import Fraction, MethodName, ParamModel
 
 
 class Decoder(ParamModel):
@@ -19,7 +18,7 @@ class PretrainDecoder(ParamModel):
     """L_C + alpha L_R: the base encoder and its decoder."""
 
     passes: int = Field(ge=1, description="encoder passes per training image, spent on the shared base")
-    loss: ContrastiveLoss = Field(description="L_C, here and in train_encoder")
+    loss: MethodName = Field(description="L_C, here and in train_encoder: a loss of methods/ between two views")
     reconstruction_weight: float = Field(ge=0, description="alpha")
     detach: bool = Field(description="true: the reconstruction loss does not reach the encoder")
     decoder_lr: float = Field(gt=0, description="Adam; cosine like the encoder's")
@@ -68,9 +67,14 @@ class SynthesizePairs(ParamModel):
     copies: int = Field(ge=1, le=64, description="perturbed versions of every training image")
 
 
-class PairTraining(ParamModel):
-    """L_C + alpha L_R + nu L_Cp."""
+class TrainEncoder(ParamModel):
+    """L_C + alpha L_R + nu L_Cp: ours, and the budget that every method gets after the base."""
 
+    passes: int = Field(
+        ge=1,
+        description="encoder passes per training image, a synthesized image counting as one;"
+        " methods from scratch get those of pretrain_decoder as well",
+    )
     pair_weight: float = Field(ge=0, description="nu")
     reconstruction_weight: float = Field(ge=0, description="alpha; online pairs need it to follow the encoder")
     pair: Literal["real", "reconstructed"] = Field(
@@ -86,31 +90,9 @@ class PairTraining(ParamModel):
     warmup: Fraction = Field(description="share of the steps over which nu rises from 0")
 
 
-class TrainEncoder(PairTraining):
-    """Pair training with its budget, which every arm gets after the base."""
-
-    passes: int = Field(
-        ge=1,
-        description="encoder passes per training image, a synthesized image counting as one;"
-        " arms from scratch get those of pretrain_decoder as well",
-    )
-
-
-class Continue(ParamModel):
-    """The control: goes on from the base with L_C alone, for the same number of encoder passes."""
-
-    kind: Literal["continue"]
-
-
 class PairControl(ParamModel):
-    """The method with another choice of dimensions, everything else equal."""
+    """Ours with another choice of dimensions; all else is that of `synthesize_pairs` and `train_encoder`."""
 
-    kind: Literal["pairs"]
     dims: Literal["random", "discriminative"] = Field(
         description="random: as many at random; discriminative: the complement, which must hurt"
     )
-    synthesize_pairs: SynthesizePairs
-    train_encoder: PairTraining
-
-
-Control = Annotated[Continue | PairControl, Field(discriminator="kind")]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from discern.data.views import normalise
+from discern.images.views import normalise
 from discern.errors import ModelError
 from discern.models.encoder import ImageEncoder
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from discern.data.packed import PackedSplit, evenly_spread
+from discern.images.packed import PackedSplit, evenly_spread
 from discern.errors import DataError, ModelError
-from discern.evaluation.features import extract
+from discern.embedding.features import extract
 from discern.models.weights import load_encoder
 from discern.params.pipeline import Params
 from discern.registry.card import card

@@ -19,7 +19,7 @@ from PIL import Image
 from discern.data.decode import UndecodableError, decode
 from discern.data.packing import fit
 from discern.errors import DataError
-from discern.evaluation.features import extract, unit_rows
+from discern.embedding.features import extract, unit_rows
 from discern.models.weights import load_encoder, read_architecture
 from discern.training.device import resolve_device
 

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import sys
 
 from discern.data import sources
-from discern.stages.context import Context
-from discern.stages.runner import execute
+from discern.run.context import Context
 from discern.workspace import atomic_dir
 
 log = logging.getLogger(__name__)
@@ -21,7 +19,3 @@ def run(ctx: Context) -> None:
     ctx.record.metrics({name: source[name] for name in ("images", "classes")})
     ctx.record.artifact(raw / "source.json")
     log.info("%s: %d images, %d classes", source["name"], source["images"], source["classes"])
-
-
-if __name__ == "__main__":
-    sys.exit(execute("download", run))

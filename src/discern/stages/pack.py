@@ -2,18 +2,16 @@
 
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 
 from discern.data.manifest import ImageTar
-from discern.data.packed import PackedSplit
+from discern.images.packed import PackedSplit
 from discern.data.packing import PartMasks, pack_images, pack_masks
 from discern.data.splits import SPLITS
-from discern.stages.context import Context
-from discern.stages.runner import execute
+from discern.run.context import Context
 from discern.workspace import atomic_dir
 
 log = logging.getLogger(__name__)
@@ -53,7 +51,3 @@ def _pack_attributes(table: Path, images: pd.DataFrame, out: Path) -> None:
     """What was drawn, in the order of the packed images."""
     attributes = pd.read_parquet(table).set_index("path").loc[images["path"]].reset_index()
     attributes.to_parquet(out, index=False)
-
-
-if __name__ == "__main__":
-    sys.exit(execute("pack", run))

@@ -1,9 +1,7 @@
 """report: the table of arms, and the one HTML file that shows how it came about."""
 
-import sys
 
-from discern.stages.context import Context
-from discern.stages.runner import execute
+from discern.run.context import Context
 from discern.workspace import atomic_file
 
 
@@ -32,7 +30,3 @@ def run(ctx: Context) -> None:
     for file in (workspace.report, table):
         ctx.record.pipeline_artifact(file)
     ctx.record.artifact(workspace.summary)
-
-
-if __name__ == "__main__":
-    sys.exit(execute("report", run))

@@ -1,28 +1,23 @@
 """Stage score_features: one pass over train → variance and importance of every dimension, and the mask."""
 
-import json
-import sys
-
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from discern.data.packed import PackedSplit
-from discern.data.views import Augment
-from discern.evaluation.features import extract
-from discern.models.weights import load_encoder
-from discern.ssl.base import JointEmbedding
-from discern.stages.context import Context
-from discern.stages.runner import execute
-from discern.stages.training import restore_method
-from discern.synthesis.agreement import agreement
-from discern.synthesis.basis import Basis, fit_basis, save_basis
-from discern.synthesis.overlays import loss_heat_maps
-from discern.synthesis.scoring import importance, loss_gradients, select
+from discern.images.packed import PackedSplit
+from discern.images.views import Augment
+from discern.embedding.features import extract
+from discern.methods.build import load_two_view
+from discern.methods.parts.joint_embedding import JointEmbedding
+from discern.run.context import Context
+from discern.synthesis.criteria.agreement import agreement
+from discern.synthesis.criteria.basis import Basis, fit_basis, save_basis
+from discern.synthesis.criteria.overlays import loss_heat_maps
+from discern.synthesis.criteria.scoring import importance, loss_gradients, select
 from discern.training.device import autocast, make_deterministic
-from discern.workspace import atomic_dir, atomic_file
+from discern.workspace import atomic_dir, write_figures
 
 HEAT_MAPS = 12
 
@@ -33,11 +28,10 @@ def run(ctx: Context) -> None:
     make_deterministic(base.deterministic)
     split = PackedSplit.load(ctx.workspace.packed("train"))
     ctx.record.dataset("train", split.index, split.digest, "training")
-    encoder = load_encoder(ctx.workspace.base(ctx.seed))
-    method = restore_method(ctx.params, ctx.workspace.base(ctx.seed), encoder, len(split.images))
+    method = load_two_view(ctx.params.loss, ctx.workspace.base(ctx.seed), len(split.images))
     method.to(ctx.device).eval()
 
-    y = torch.from_numpy(extract(encoder, split.images, ctx.device, 256, base.precision))  # (N, D)
+    y = torch.from_numpy(extract(method.encoder, split.images, ctx.device, 256, base.precision))  # (N, D)
     basis = fit_basis(y, params.basis)
     importances, heat = grad_cam(ctx, method, split, basis)
     scored = importances if params.mask == "image" else importances.mean(0)
@@ -58,8 +52,7 @@ def run(ctx: Context) -> None:
         table.to_parquet(out / "scores.parquet", index=False)
         save_basis(out / "basis.safetensors", basis, mask)
         np.save(out / "heat_maps.npy", heat)
-    with atomic_file(ctx.workspace.stage_metrics("scores", ctx.seed)) as partial:
-        partial.write_text(json.dumps({k: round(v, 6) for k, v in figures.items()}, indent=2) + "\n")
+    write_figures(ctx.workspace.stage_metrics("scores", ctx.seed), figures)
     ctx.record.metrics(figures)
     ctx.record.artifact(folder, "scores")
 
@@ -91,7 +84,3 @@ def grad_cam(
 def kept(variance: Tensor, mask: Tensor) -> float:
     """Share of the variance that stays untouched; for masks of their own, the mean over images."""
     return float(((variance * ~mask).sum(-1) / variance.sum()).mean())
-
-
-if __name__ == "__main__":
-    sys.exit(execute("score_features", run))

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import shutil
-import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +15,7 @@ from discern.data import manifest, report, splits, validation
 from discern.data.validation import Finding
 from discern.errors import DataError
 from discern.settings import home
-from discern.stages.context import Context
-from discern.stages.runner import execute
+from discern.run.context import Context
 from discern.workspace import atomic_dir, atomic_file
 
 log = logging.getLogger(__name__)
@@ -112,7 +110,3 @@ def _digest(images: pd.DataFrame) -> str:
     """Of content, labels and splits; MLflow takes 36 characters."""
     columns = images[["path", "label", "split", "sha256"]].fillna("")
     return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()[:32]
-
-
-if __name__ == "__main__":
-    sys.exit(execute("validate", run))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from discern.data.loading import ImageStore
-from discern.data.randomness import seeded
+from discern.images.loading import ImageStore
+from discern.images.randomness import seeded
 from discern.errors import ParamsError
-from discern.training.objectives import Batch
+from discern.training.objective import Batch
 from discern.training.schedule import Plan
 
 Fetch = Callable[[Tensor, int], dict[str, Tensor]]

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from discern.data.loading import ImageStore, ReadAhead
+from discern.images.loading import ImageStore, ReadAhead
 from discern.errors import InterruptedStageError
 from discern.models.encoder import ImageEncoder
-from discern.params.training import Base
+from discern.params.base import Base
 from discern.training.checkpoint import Checkpoint, State
 from discern.training.distributed import World
 from discern.training.feed import Feed
 from discern.training.health import Row, Window, lost_run, memory_gb, warnings
-from discern.training.objectives import Objective
+from discern.training.objective import Objective
 from discern.training.progress import TrainingProgress
 from discern.training.schedule import Plan
 from discern.training.step import TrainingStep

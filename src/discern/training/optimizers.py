@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from discern.params.training import Optimizer
-from discern.training.objectives import Objective
+from discern.params.base import Optimizer
+from discern.training.objective import Objective
 from discern.training.schedule import cosine_with_warmup
 
 

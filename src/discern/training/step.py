@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from discern.data.views import Augment
+from discern.images.views import Augment
 from discern.models.batch_norm import synchronise
 from discern.models.encoder import ImageEncoder
-from discern.params.training import Base
+from discern.params.base import Base
 from discern.settings import settings
 from discern.training.device import autocast
 from discern.training.distributed import World
 from discern.training.health import spread
-from discern.training.objectives import Batch, Objective
+from discern.training.objective import Batch, Objective
 from discern.training.optimizers import Optimizers
 
 log = logging.getLogger(__name__)

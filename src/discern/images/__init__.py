@@ -1,0 +1,1 @@
+"""Packed arrays → batches → random views: what training and evaluation read images with."""

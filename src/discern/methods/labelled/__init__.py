@@ -1,0 +1,1 @@
+"""References that see the labels."""

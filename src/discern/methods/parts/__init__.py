@@ -1,0 +1,1 @@
+"""What several methods share: the two-view interface, momentum copies, queues, classifiers."""

@@ -1,0 +1,1 @@
+"""Other tasks that need no labels."""

@@ -1,0 +1,1 @@
+"""Jigsaw puzzles (Noroozi & Favaro 2016, arXiv 1603.09246)."""

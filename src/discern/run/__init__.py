@@ -1,0 +1,1 @@
+"""What runs a stage: arguments, parameters, record, signals, and training with its checkpoints."""

@@ -1,0 +1,1 @@
+"""Which dimensions of the features do not discriminate."""

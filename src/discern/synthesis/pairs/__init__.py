@@ -1,0 +1,1 @@
+"""Images that differ only in what does not discriminate, and training on them."""
