@@ -1,10 +1,10 @@
-"""Every arm that params.yaml describes, trained and evaluated at the demo's size, with intervals.
+"""Every method that params.yaml describes, trained and evaluated at the demo's size, with intervals.
 
 The pipeline runs in a clone of its own, under .discern/benchmarks, so that this checkout is not disturbed. Stopped
 in any way, the same command goes on where it was, with the code of the last commit: DVC decides what it changes.
 
-    python -m benchmarks.arms plumage --seeds 0,1 --out benchmarks/results/arms-plumage-MACHINE-DATE
-    python -m benchmarks.arms coffee-leaf --photos FOLDER --licence MIT --resize squash --out …
+    python -m benchmarks.methods plumage --seeds 0,1 --out benchmarks/results/methods-plumage-MACHINE-DATE
+    python -m benchmarks.methods coffee-leaf --photos FOLDER --licence MIT --resize squash --out …
 """
 
 import os
@@ -47,14 +47,14 @@ def clone(folder: Path, fresh: bool) -> None:
 
 
 def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
-    """Write params.yaml of the clone: every arm that there is an entry for, and the changes (dotted keys)."""
+    """Write params.yaml of the clone: every method that there is an entry for, and the changes (dotted keys)."""
     yaml = YAML()
     yaml.width = 10_000
     tree = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     changes = {
-        "arms.seeds": seeds,
-        "arms.controls": list(tree["train_control"]),
-        "arms.baselines": [arm for arm in tree["train_baseline"] if arm not in needs_the_web(tree)],
+        "methods.seeds": seeds,
+        "methods.controls": list(tree["train_control"]),
+        "methods.baselines": [method for method in tree["train_baseline"] if method not in needs_the_web(tree)],
         **changes,
     }
     for key, value in changes.items():
@@ -71,14 +71,14 @@ def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
 
 
 def needs_the_web(tree: Any) -> set[str]:
-    """Arms whose weights are downloaded."""
+    """Methods whose weights are downloaded."""
     return {
-        arm for arm, params in tree["train_baseline"].items() if str(params.get("weights", "")).startswith("image")
+        method for method, params in tree["train_baseline"].items() if str(params.get("weights", "")).startswith("image")
     }
 
 
 def run(folder: Path, params: Params, jobs: int) -> None:
-    """Reproduce everything, several arms side by side with as many threads each as that leaves."""
+    """Reproduce everything, several methods side by side with as many threads each as that leaves."""
     environment = os.environ | {
         "DISCERN_THREADS": str(max(1, allowed_threads() // jobs)),
         "DISCERN_TRACKING": os.environ.get("DISCERN_TRACKING", "false"),
@@ -97,7 +97,7 @@ def run(folder: Path, params: Params, jobs: int) -> None:
             subprocess.run(command, cwd=folder, env=environment, check=True)
         print(f"{stages[-1]}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
 
-    seeds = params.arms.seeds
+    seeds = params.methods.seeds
     ours = (
         "pretrain_decoder@{}",
         "score_features@{}",
@@ -107,9 +107,9 @@ def run(folder: Path, params: Params, jobs: int) -> None:
     )
     rounds = [[[stage.format(seed) for stage in ours] for seed in seeds]]
     for family in ("control", "baseline"):
-        arms = getattr(params.arms, f"{family}s")
+        methods = getattr(params.methods, f"{family}s")
         both = (f"train_{family}", f"evaluate_{family}")
-        rounds.append([[f"{stage}@{arm}-{seed}" for stage in both] for arm in arms for seed in seeds])
+        rounds.append([[f"{stage}@{method}-{seed}" for stage in both] for method in methods for seed in seeds])
     reproduce(["pack"])
     for tasks in rounds:
         with ThreadPoolExecutor(jobs) as pool:
@@ -160,11 +160,11 @@ def main(
     seeds: str = "0",
     passes: Annotated[str, typer.Option(help="of the base, and after it; default as in params.yaml")] = "",
     batch: Annotated[int, typer.Option(help="images of a step; default as in params.yaml")] = 0,
-    jobs: Annotated[int, typer.Option(help="arms side by side")] = 1,
+    jobs: Annotated[int, typer.Option(help="methods side by side")] = 1,
     fresh: Annotated[bool, typer.Option(help="forget what was made before")] = False,
     out: Annotated[Path | None, typer.Option(help="write OUT.md and OUT.json")] = None,
 ) -> None:
-    """Run every arm, resumably, and write the table."""
+    """Run every method, resumably, and write the table."""
     changes: dict[str, Any] = {}
     if photos:
         changes["dataset"] = {"kind": "folder", "path": str(photos.resolve()), "licence": licence or "unknown"}

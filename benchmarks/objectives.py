@@ -20,7 +20,7 @@ from discern.synthesis.pairs.sources import OfflinePairs, OnlinePairs, PairSourc
 
 
 def parameters(setting: Setting) -> Base:
-    """What every arm shares; views as lightly's SimCLRTransform draws them."""
+    """What every method shares; views as lightly's SimCLRTransform draws them."""
     return Base(
         precision="bf16",
         deterministic=False,

@@ -16,7 +16,7 @@ def apply_overrides(path: Path, overrides: list[str]) -> None:
 
     Args:
         path: params.yaml; unchanged when an override is wrong.
-        overrides: e.g. `train_encoder.pair_weight=0.5`, `arms.seeds=[0, 1]`,
+        overrides: e.g. `train_encoder.pair_weight=0.5`, `methods.seeds=[0, 1]`,
             `dataset={kind: folder, path: photos, licence: mine}`; values are YAML.
 
     Raises:

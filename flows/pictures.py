@@ -1,4 +1,4 @@
-"""What a flow run shows in Prefect: the table of arms, the synthesized pairs, the way to MLflow."""
+"""What a flow run shows in Prefect: the table of methods, the synthesized pairs, the way to MLflow."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ def publish_results(root: Path, mlflow_run: dict[str, str | None]) -> None:
     table = results_table(root)
     if table:
         text = f"{table}\n\n{mlflow_link(mlflow_run)}\n"
-        create_markdown_artifact(text, key="results", description="Arms of the pipeline, on the test images")
+        create_markdown_artifact(text, key="results", description="Methods of the pipeline, on the test images")
     picture = root / "reports" / "pairs.png"
     if picture.is_file():
         # Prefect's image artifacts hold an address; a picture inside Markdown needs no server behind it.

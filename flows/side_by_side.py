@@ -1,4 +1,4 @@
-"""Stages that do not need each other, run at the same time: seeds and arms on threads, or on a Dask cluster."""
+"""Stages that do not need each other, run at the same time: seeds and methods on threads, or on a Dask cluster."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -1,10 +1,10 @@
-"""Small parameters of every kind of arm that trains, for the tests that run over all of them."""
+"""Small parameters of every kind of method that trains, for the tests that run over all of them."""
 
 from typing import Any
 
 import torch
 
-from discern.arms import Setup, build, registered
+from discern.methods import Setup, build, registered
 from discern.models.encoder import build_encoder
 from discern.params.encoder import ResNet
 from discern.params.model import TrainedArm

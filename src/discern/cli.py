@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -11,9 +11,6 @@ from discern.errors import DataError, DiscernError
 from discern.registry import commands as registry
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
-if TYPE_CHECKING:
-    from discern.params.pipeline import Params
-
 PARAMS = Path("params.yaml")
 DEFAULT_ENCODER = Path("models/encoders/discern/0")
 
@@ -27,7 +24,7 @@ app = typer.Typer(
 )
 
 EncoderOption = Annotated[
-    Path, typer.Option("--encoder", help="Folder of a trained encoder: models/encoders/ARM/SEED.")
+    Path, typer.Option("--encoder", help="Folder of a trained encoder: models/encoders/METHOD/SEED.")
 ]
 
 
@@ -58,7 +55,7 @@ def options(
 
 @app.command()
 def results() -> None:
-    """Print the table of arms and where the report is."""
+    """Print the table of methods and where the report is."""
     from rich.console import Console
 
     from discern.report import terminal
@@ -69,7 +66,7 @@ def results() -> None:
     workspace = Workspace(Path.cwd())
     summary = read_summary(workspace.summary.relative_to(Path.cwd()))
     console = Console(highlight=False)
-    console.print(terminal.arms(summary))
+    console.print(terminal.methods(summary))
     if (shares := terminal.shares(summary)) is not None:
         console.print()
         console.print(shares)
@@ -108,11 +105,13 @@ def compare(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    of_method: Annotated[bool, typer.Option("--method", help="Of methods/NAME.yaml instead.")] = False,
+) -> None:
     """Print the JSON schema of params.yaml."""
     from discern.params.load import json_schema
 
-    typer.echo(json_schema(), nl=False)
+    typer.echo(json_schema(of_method), nl=False)
 
 
 @app.command()
@@ -122,8 +121,8 @@ def check(file: Annotated[Path, typer.Argument(help="Parameter file.")] = PARAMS
 
     params = load(file)
     typer.echo(
-        f"{file}: good; {len(params.arms.all)} arms ({', '.join(params.arms.all)}), "
-        f"{len(params.arms.seeds)} seed{'s' if len(params.arms.seeds) > 1 else ''}"
+        f"{file}: good; {len(params.methods.all)} methods ({', '.join(params.methods.all)}), "
+        f"{len(params.methods.seeds)} seed{'s' if len(params.methods.seeds) > 1 else ''}"
     )
 
 
@@ -139,8 +138,7 @@ def embed(
     from discern.embedding.photos import embed as embed_photos
     from discern.embedding.photos import photos_in
 
-    params = _params()
-    found = embed_photos(photos_in(folder), encoder, params.pack.resize, params.validation.max_pixels)
+    found = embed_photos(photos_in(folder), encoder)
     names = [path.relative_to(folder).as_posix() for path in found.paths]
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
@@ -169,8 +167,7 @@ def neighbours(
     from discern.embedding.photos import nearest
     from discern.workspace import Workspace
 
-    params, packed = _params(), Workspace(Path.cwd()).packed("train").relative_to(Path.cwd())
-    found = nearest(photo, encoder, packed, count, params.pack.resize, params.validation.max_pixels)
+    found = nearest(photo, encoder, Workspace(Path.cwd()).packed("train").relative_to(Path.cwd()), count)
     table = Table(box=None, pad_edge=False)
     table.add_column("similarity", justify="right")
     table.add_column("label")
@@ -224,9 +221,3 @@ def doctor(
 
 for command in (registry.register, registry.versions, registry.promote, registry.rollback):
     app.command()(command)
-
-
-def _params() -> "Params":
-    from discern.params.load import load
-
-    return load(PARAMS)

@@ -139,15 +139,14 @@ def _stages(root: Path) -> Iterator[Finding]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            stage = next((w for w in words if w.startswith("discern.stages.")), None)
-            if stage is None or Path(process.cwd()) != root.resolve():
+            if "discern.run" not in words or Path(process.cwd()) != root.resolve():
                 continue
             orphan = not any(provenance.is_dvc(parent) for parent in process.parents())
             minutes = (time.time() - process.create_time()) / 60
         except psutil.Error:
             continue
         found = True
-        name = " ".join([stage.removeprefix("discern.stages."), *words[words.index(stage) + 1 :]])
+        name = " ".join(words[words.index("discern.run") + 1 :])
         detail = f"{name} runs as process {process.pid} for {minutes:.0f} min"
         yield Finding(
             "running stages", "bad" if orphan else "note",

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import arms, faults, scaling, throughput
+from benchmarks import methods, faults, scaling, throughput
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "arms": arms.table, "faults": faults.table, "throughput": throughput.table, "scaling": scaling.table
+    "methods": methods.table, "faults": faults.table, "throughput": throughput.table, "scaling": scaling.table
 }  # fmt: skip
-DOCS = {"arms": "arms.md", "faults": "operations.md", "throughput": "training.md", "scaling": "training.md"}
+DOCS = {"methods": "methods.md", "faults": "operations.md", "throughput": "training.md", "scaling": "training.md"}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
@@ -24,12 +24,12 @@ def test_tables_are_made_from_the_figures_beside_them_and_stand_in_the_docs(path
     assert path.with_suffix(".md").read_text(encoding="utf-8") == text
     docs = (ROOT / "docs" / DOCS[kind]).read_text(encoding="utf-8")
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    # Of all arms the docs show the main table and name the file with the others.
-    shown = tables[:1] if kind == "arms" else tables
+    # Of all methods the docs show the main table and name the file with the others.
+    shown = tables[:1] if kind == "methods" else tables
     rows = [row for table in shown for row in table]
     assert len(rows) > 3
     assert [row for row in rows if row not in docs] == []
-    assert kind != "arms" or path.with_suffix(".md").name in docs
+    assert kind != "methods" or path.with_suffix(".md").name in docs
 
 
 def test_there_are_results() -> None:

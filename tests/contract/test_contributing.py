@@ -1,4 +1,4 @@
-"""The arm that CONTRIBUTING.md adds, added as it says: one new file and one entry in the tests."""
+"""The method that CONTRIBUTING.md adds, added as it says: one new file and one entry in the tests."""
 
 import os
 import re
@@ -32,10 +32,10 @@ def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_example_is_short_and_passes_what_every_arm_must_pass(project: Path) -> None:
-    arm, entry = BLOCKS
-    assert arm.count("\n") < 80
-    (project / "src" / "discern" / "arms" / "align_uniform.py").write_text(arm, encoding="utf-8")
+def test_the_example_is_short_and_passes_what_every_method_must_pass(project: Path) -> None:
+    method, entry = BLOCKS
+    assert method.count("\n") < 80
+    (project / "src" / "discern" / "methods" / "align_uniform.py").write_text(method, encoding="utf-8")
     tests = project / "tests" / "methods.py"
     marker = "SMALL: dict[str, dict[str, Any]] = {\n"
     text = tests.read_text(encoding="utf-8")

@@ -44,8 +44,8 @@ def imports(path: Path) -> Iterator[Path]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        if "discern.arms.build" in names:  # which kind it builds, the parameters say
-            yield from (SOURCE / "discern" / "arms").glob("*.py")
+        if "discern.methods.build" in names:  # which kind it builds, the parameters say
+            yield from (SOURCE / "discern" / "methods").glob("*.py")
         for name in names:
             if name.startswith("discern.") and (file := module_file(name)):
                 yield file
@@ -117,13 +117,13 @@ def test_no_parameter_has_a_hidden_default() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_params_of_dvc_yaml_exist(name: str, raw_params: dict[str, Any]) -> None:
     matrix = STAGES[name].get("matrix", {})
-    arms = matrix.get("arm", ["-"])
-    if isinstance(arms, str):
-        arms = raw_params["arms"][arms.removeprefix("${arms.").removesuffix("}")]
-    for arm in arms:
+    methods = matrix.get("method", ["-"])
+    if isinstance(methods, str):
+        methods = raw_params["methods"][methods.removeprefix("${methods.").removesuffix("}")]
+    for method in methods:
         for key in STAGES[name]["params"]:
             value: Any = raw_params
-            for part in key.replace("${item.arm}", arm).split("."):
+            for part in key.replace("${item.method}", method).split("."):
                 assert part in value, f"{name}: {key}"
                 value = value[part]
 

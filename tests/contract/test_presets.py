@@ -43,12 +43,12 @@ def test_the_presets_are_there() -> None:
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_it_loads_with_the_sections_of_params_yaml_and_arms_that_exist(path: Path) -> None:
+def test_it_loads_with_the_sections_of_params_yaml_and_methods_that_exist(path: Path) -> None:
     params = load(path)
     yaml = YAML(typ="safe", pure=True)
     assert set(yaml.load(path.read_text())) == set(yaml.load(PARAMS.read_text()))
-    assert set(params.arms.baselines) <= set(params.train_baseline)
-    assert set(params.arms.controls) <= set(params.train_control)
+    assert set(params.methods.baselines) <= set(params.train_baseline)
+    assert set(params.methods.controls) <= set(params.train_control)
 
 
 def test_the_demo_is_params_yaml() -> None:

@@ -30,7 +30,7 @@ stages:
     params: [dataset]
     outs: [images.txt, reports/runs/draw.json]
   train_encoder:
-    matrix: {seed: "${arms.seeds}"}
+    matrix: {seed: "${methods.seeds}"}
     cmd: python train_encoder.py --seed ${item.seed}
     deps: [train_encoder.py, images.txt]
     params: [train_encoder]

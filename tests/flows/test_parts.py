@@ -55,7 +55,7 @@ def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text()
     path.write_text(text)
-    apply_overrides(path, ["train_encoder.pair_weight=0.25", "arms.seeds=[0, 1]"])
+    apply_overrides(path, ["train_encoder.pair_weight=0.25", "methods.seeds=[0, 1]"])
     changed = [
         (old, new)
         for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True)
@@ -71,7 +71,7 @@ def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
         ("train_encoder.weight=1", "train_encoder.weight is not in params.yaml"),
         ("nowhere.at.all=1", "nowhere.at.all is not in params.yaml"),
         ("train_encoder.pair_weight=-1", "train_encoder.pair_weight = -1"),
-        ("arms.seeds=[0", "not valid YAML"),
+        ("methods.seeds=[0", "not valid YAML"),
     ],
 )
 def test_wrong_override_changes_nothing(tmp_path: Path, override: str, message: str) -> None:
@@ -80,7 +80,7 @@ def test_wrong_override_changes_nothing(tmp_path: Path, override: str, message: 
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
     with pytest.raises(ParamsError) as error:
-        apply_overrides(path, ["arms.seeds=[7]", override])
+        apply_overrides(path, ["methods.seeds=[7]", override])
     assert message in str(error.value)
     assert path.read_text() == (ROOT / "params.yaml").read_text()
 
@@ -131,8 +131,8 @@ def test_results_are_the_reports_table(tmp_path: Path) -> None:
 
     assert results_table(tmp_path) is None
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/table.md").write_text("| arm | top-1 |\n| --- | --- |\n")
-    assert results_table(tmp_path) == "| arm | top-1 |\n| --- | --- |"
+    (tmp_path / "reports/table.md").write_text("| method | top-1 |\n| --- | --- |\n")
+    assert results_table(tmp_path) == "| method | top-1 |\n| --- | --- |"
     assert mlflow_link({"run_id": "7", "url": "http://host/#/7"}) == "[MLflow run](http://host/#/7)"
     assert "`7`" in mlflow_link({"run_id": "7", "url": None})
     assert mlflow_link({}) == "No MLflow run was recorded."

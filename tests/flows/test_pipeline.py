@@ -100,7 +100,7 @@ def check_mlflow(root: Path) -> None:
 
 def test_cancelled_flow_leaves_nothing_running(checkout: Path, prefect_env: dict[str, str], ask: Ask) -> None:
     env = {**prefect_env, "DISCERN_TRACKING": "false", "WORK": "300"}
-    flow = subprocess.Popen([*FLOW, "--set", "arms.seeds=[0, 1]"], cwd=checkout, env=env)
+    flow = subprocess.Popen([*FLOW, "--set", "methods.seeds=[0, 1]"], cwd=checkout, env=env)
     pid = wait_for_training(checkout, flow)
     flow.send_signal(signal.SIGTERM)  # what Prefect's runner does when a run is cancelled
     assert flow.wait(timeout=40) != 0
@@ -154,7 +154,7 @@ def test_stages_that_do_not_need_each_other_run_side_by_side(
 ) -> None:
     env = {**prefect_env, "DISCERN_TRACKING": "false", "DISCERN_WORKERS": "2", "WORK": "4"}
     started = [run["id"] for run in ask("flow_runs/filter", {})]
-    subprocess.run([*FLOW, "--set", "arms.seeds=[0, 1]"], cwd=checkout, env=env, check=True, timeout=900)
+    subprocess.run([*FLOW, "--set", "methods.seeds=[0, 1]"], cwd=checkout, env=env, check=True, timeout=900)
     (mine,) = (run["id"] for run in ask("flow_runs/filter", {}) if run["id"] not in started)
     tasks = {run["name"]: run for run in ask("task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [mine]}}})}
     assert {name: run["state"]["name"] for name, run in tasks.items()} == dict.fromkeys(tasks, "Completed")
@@ -170,7 +170,7 @@ def test_after_a_failure_nothing_more_is_started(checkout: Path, prefect_env: di
     code = (checkout / "train_encoder.py").read_text()
     (checkout / "train_encoder.py").write_text(code.replace("def run(ctx):", "def run(ctx):\n    sys.exit(3)"))
     env = {**prefect_env, "DISCERN_TRACKING": "false"}
-    command = [*FLOW, "--set", "arms.seeds=[0, 1]"]
+    command = [*FLOW, "--set", "methods.seeds=[0, 1]"]
     done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("discern: ERROR stage train_encoder@0 failed (exit code")

@@ -134,14 +134,14 @@ def test_unlabelled_photographs_go_all_the_way(straight: Path, tmp_path: Path) -
             file = tar.extractfile(member)
             assert file
             (photos / f"{i:03}.png").write_bytes(file.read())
-    root = make_project(tmp_path / "project", {"arms.baselines": ["random_init"]})
+    root = make_project(tmp_path / "project", {"methods.baselines": ["random_init"]})
     change_params(root, {"dataset": {"kind": "folder", "path": str(photos), "licence": "mine"}})
     run_in(root, "dvc", "repro", extra=UNTRACKED)
     summary = json.loads((root / "metrics" / "summary.json").read_text())
-    figures = json.loads((root / "metrics" / "arms" / "discern" / "0.json").read_text())
+    figures = json.loads((root / "metrics" / "methods" / "discern" / "0.json").read_text())
     assert "probe" not in figures
     assert figures["label_free"]["view_rank1"] > 0
-    assert summary["arms"]["discern"]
+    assert summary["methods"]["discern"]
     assert "report:" in run_in(root, "discern", "results").stdout
 
 

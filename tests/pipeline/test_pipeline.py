@@ -41,9 +41,9 @@ def runs(root: Path) -> pd.DataFrame:
 
 def test_everything_is_there_and_a_second_repro_does_nothing(finished: Path) -> None:
     summary = json.loads((finished / "metrics" / "summary.json").read_text())
-    assert list(summary["arms"]) == ["discern", "continue", "simclr", "random_init"]
-    for arm in summary["arms"]:
-        figures = json.loads((finished / "metrics" / "arms" / arm / "0.json").read_text())
+    assert list(summary["methods"]) == ["discern", "continue", "simclr", "random_init"]
+    for method in summary["methods"]:
+        figures = json.loads((finished / "metrics" / "methods" / method / "0.json").read_text())
         assert {"probe", "knn", "retrieval", "label_free", "localisation", "floor"} <= figures.keys()
     assert (finished / "reports" / "report.html").stat().st_size > 100_000
     assert len(list((finished / "reports" / "runs").iterdir())) == STAGES
@@ -78,8 +78,8 @@ def test_every_stage_is_a_complete_child_of_one_parent(finished: Path) -> None:
 
 def test_the_controls_get_as_many_passes(finished: Path) -> None:
     spent = {
-        arm: pd.read_csv(finished / "plots" / "training" / f"{arm}-0.csv")["passes"].iloc[-1]
-        for arm in ("base", "discern", "continue", "simclr")
+        method: pd.read_csv(finished / "plots" / "training" / f"{method}-0.csv")["passes"].iloc[-1]
+        for method in ("base", "discern", "continue", "simclr")
     }
     assert spent["discern"] == pytest.approx(spent["continue"], rel=0.25)  # whole steps of 3 and of 2 passes
     assert spent["simclr"] == pytest.approx(spent["base"] + spent["continue"], rel=0.25)
@@ -117,14 +117,14 @@ def test_an_experiment_is_compared_image_by_image(finished: Path, tmp_path: Path
     got, path = tmp_path / "heavier.parquet", "data/embeddings/discern/0/outcomes.parquet"
     run_in(finished, "dvc", "get", ".", path, "--rev", found.after.commit, "-o", str(got))
     ours = pd.read_parquet(got)
-    changes = {change.measure.key: change for change in found.arms["discern"]}
+    changes = {change.measure.key: change for change in found.methods["discern"]}
     for key, column in (("probe.top1", "probe_correct"), ("retrieval.map", "ap"), ("mlp.top1", "mlp_correct")):
         change = changes[key]
         assert change.difference is not None
         assert change.difference.mean == pytest.approx((ours[column] * 1.0 - theirs[column] * 1.0).mean())
         assert change.after is not None
         assert change.after.mean == pytest.approx((ours[column] * 1.0).mean(), abs=1e-6)
-    control = [change.difference for change in found.arms["continue"] if change.difference]
+    control = [change.difference for change in found.methods["continue"] if change.difference]
     assert control
     assert all(d.low == d.high == 0 for d in control)
     shown = run_in(
@@ -142,8 +142,8 @@ def test_diffs_between_commits_say_something(finished: Path, tmp_path: Path) -> 
     params = json.loads(run_in(finished, "dvc", "params", "diff", "HEAD~1", "--json").stdout)
     assert params["params.yaml"]["train_encoder.pair_weight"] == {"old": 1.0, "new": 3.0, "diff": 2.0}
     metrics = json.loads(run_in(finished, "dvc", "metrics", "diff", "HEAD~1", "--json").stdout)
-    assert any(name.startswith("metrics/arms/discern") for name in metrics)
-    assert not any(name.startswith("metrics/arms/continue") for name in metrics)
+    assert any(name.startswith("metrics/methods/discern") for name in metrics)
+    assert not any(name.startswith("metrics/methods/continue") for name in metrics)
     run_in(finished, "dvc", "plots", "diff", "HEAD~1", "-o", str(tmp_path))
     assert "plots_training_discern-0_csv" in (tmp_path / "index.html").read_text(encoding="utf-8")
 

@@ -51,7 +51,7 @@ def artifacts(root: Path, name: str = "discern") -> Path:
 
 def test_a_version_says_what_it_is(project: Path) -> None:
     version = client(project).get_model_version("discern", "1")
-    figures = json.loads((project / "metrics" / "arms" / "discern" / "0.json").read_text())
+    figures = json.loads((project / "metrics" / "methods" / "discern" / "0.json").read_text())
     commit = json.loads((project / "reports" / "runs" / "train_encoder@0.json").read_text())["provenance"]
     assert version.tags["git.commit"] == commit["git.commit"]
     assert version.tags["git.dirty"] == "false"
@@ -77,9 +77,9 @@ def test_results_that_are_out_of_date_are_not_registered(project: Path, tmp_path
     assert done.returncode == 2
     assert "train_encoder@0" in done.stderr
     assert "out of date" in done.stderr
-    done = run_in(root, "discern", "register", "--arm", "nobody", check=False)
+    done = run_in(root, "discern", "register", "--method", "nobody", check=False)
     assert done.returncode == 2
-    assert "nobody is not among the arms" in done.stderr
+    assert "nobody is not among the methods" in done.stderr
 
 
 def test_the_champion_is_served(project: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_champion_is_served(project: Path) -> None:
 
 @pytest.mark.skipif(bool(BACKENDS), reason="changes a file of MLflow's local store")
 def test_a_tampered_version_is_not_promoted(project: Path, tmp_path: Path) -> None:
-    run_in(project, "discern", "register", "--arm", "simclr", "--name", "other")
+    run_in(project, "discern", "register", "--method", "simclr", "--name", "other")
     (index,) = (
         path
         for path in (project / "mlartifacts" / "models").glob("*/artifacts/data/*/index.npz")

@@ -1,4 +1,4 @@
-"""What every kind of arm must do, whatever is added later."""
+"""What every kind of method must do, whatever is added later."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from discern.arms import registered
+from discern.methods import registered
 from discern.images.views import Augment
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.model import TrainedArm
@@ -35,12 +35,12 @@ def augment(params: Params) -> Augment:
 
 @pytest.mark.parametrize("kind", registered())
 def test_says_in_one_line_what_it_is_and_describes_its_parameters(kind: str) -> None:
-    arm = registered()[kind]
-    assert 20 < len(arm.about) < 120
-    assert arm.build.__doc__
+    method = registered()[kind]
+    assert 20 < len(method.about) < 120
+    assert method.build.__doc__
     undescribed = [
         name
-        for name, field in arm.params.model_fields.items()
+        for name, field in method.params.model_fields.items()
         if name not in {"kind", "temperature", "corruption", "label_smoothing"} and not field.description
     ]
     assert undescribed == []

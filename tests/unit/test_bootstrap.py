@@ -42,7 +42,7 @@ def test_pairing_narrows_the_interval_and_keeps_the_coverage() -> None:
     rng = np.random.default_rng(0)
     covered, narrower = 0, 0
     for trial in range(200):
-        difficulty = rng.random(200)  # of the image, shared by both arms
+        difficulty = rng.random(200)  # of the image, shared by both methods
         control = (difficulty + 0.1 * rng.normal(size=200) < 0.5).astype(float)
         ours = (difficulty + 0.1 * rng.normal(size=200) < 0.55).astype(float)
         paired = paired_difference(ours, control, samples=300, seed=trial)

@@ -87,7 +87,7 @@ def test_check_says_good(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "check") == 0
-    assert capsys.readouterr().out.startswith("params.yaml: good; 4 arms (discern, continue,")
+    assert capsys.readouterr().out.startswith("params.yaml: good; 4 methods (discern, continue,")
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_results_say_plainly_whether_ours_beats_the_control(
         difference=difference, difference_interval=bounds, verdict=verdict,
     )  # fmt: skip
     control = Figure(mean=0.7 - difference, seeds=[0.7 - difference], interval=(0.6, 0.7))
-    arms = {"discern": {"probe.top1": ours}, "continue": {"probe.top1": control}}
+    methods = {"discern": {"probe.top1": ours}, "continue": {"probe.top1": control}}
     (project / "metrics").mkdir()
-    Summary(control="continue", seeds=[0], images={}, floor={}, notes=[], arms=arms).write(
+    Summary(control="continue", seeds=[0], images={}, floor={}, notes=[], methods=methods).write(
         project / "metrics" / "summary.json"
     )
     (project / "reports").mkdir()

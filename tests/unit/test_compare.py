@@ -38,11 +38,11 @@ def commit(root: Path, files: dict[str, str], message: str) -> None:
 
 
 def summary(figures: dict[str, float]) -> str:
-    arms = {
-        arm: {"probe.top1": Figure(mean=v, seeds=[v], interval=(v - 0.1, v + 0.1))} for arm, v in figures.items()
+    methods = {
+        method: {"probe.top1": Figure(mean=v, seeds=[v], interval=(v - 0.1, v + 0.1))} for method, v in figures.items()
     }
     counts = {"train": 10, "test": 5, "classes": 2}
-    made = Summary(control="continue", seeds=[0], images=counts, floor={}, notes=[], arms=arms)
+    made = Summary(control="continue", seeds=[0], images=counts, floor={}, notes=[], methods=methods)
     return made.model_dump_json(exclude_none=True)
 
 
@@ -77,8 +77,8 @@ def test_what_went_in_and_what_came_out(repository: Path) -> None:
     ]
     assert found.code == [("src/a.py", "2", "1")]
     means = {
-        arm: [(c.before and c.before.mean, c.after and c.after.mean) for c in changes]
-        for arm, changes in found.arms.items()
+        method: [(c.before and c.before.mean, c.after and c.after.mean) for c in changes]
+        for method, changes in found.methods.items()
     }
     assert means == {"discern": [(0.5, 0.7)], "moco": [(None, 0.3)], "continue": [(0.6, None)]}
     assert any("neither in the cache nor on the remote" in note for note in found.notes)
@@ -113,7 +113,7 @@ def test_a_summary_of_another_version_is_left_out_and_said(repository: Path) -> 
     commit(repository, {"metrics/summary.json": '{"columns": []}'}, "old")
     found = compare(repository, "HEAD~1", "HEAD")
     assert any("of another version" in note for note in found.notes)
-    assert found.arms["discern"][0].after is None
+    assert found.methods["discern"][0].after is None
 
 
 def test_unknown_revisions_are_named(repository: Path) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from discern.arms import Setup, build
-from discern.arms.corrupted import Corruption
+from discern.methods import Setup, build
+from discern.methods.corrupted import Corruption
 from discern.methods.pretext.corrupted.corners import corner_response, mean_position
 from discern.methods.pretext.corrupted.corruptions import BLACK, KEY, KINDS, WHITE, build_corruption, within
 from discern.images.randomness import seeded, uniform

@@ -96,7 +96,7 @@ def test_locks_of_the_dead_and_of_the_living(root: Path) -> None:
 def test_an_orphan_is_found_with_its_arguments(root: Path) -> None:
     """A process that looks like a stage; its parent is this test, not dvc."""
     code = "import time; time.sleep(60)"
-    words = [sys.executable, "-c", code, "discern.stages.train_baseline", "--arm", "moco", "--seed", "1"]
+    words = [sys.executable, "-c", code, "discern.stages.train_baseline", "--method", "moco", "--seed", "1"]
     process = subprocess.Popen(words, cwd=root)
     try:
         time.sleep(0.3)
@@ -105,7 +105,7 @@ def test_an_orphan_is_found_with_its_arguments(root: Path) -> None:
         process.kill()
         process.wait()
     assert found.state == "bad"
-    assert f"train_baseline --arm moco --seed 1 runs as process {process.pid}" in found.detail
+    assert f"train_baseline --method moco --seed 1 runs as process {process.pid}" in found.detail
     assert f"kill {process.pid}" in found.detail
     assert about(root, "running stages").state == "good"
 

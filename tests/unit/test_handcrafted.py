@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from skimage.feature import hog as reference_hog
 from torch import Tensor
 
-from discern.arms import Setup, build, registered
+from discern.methods import Setup, build, registered
 from discern.images.views import normalise
 from discern.models.encoder import ImageEncoder, build_encoder, has_feature_map
 from discern.methods.floors.histogram_hog import colour_histogram, hog
@@ -90,7 +90,7 @@ def test_raw_pixels_are_the_small_image() -> None:
 
 @pytest.mark.parametrize("params", [PIXELS, HISTOGRAM])
 def test_they_are_encoders_like_any_other(params: RawPixels | HistogramHOG, tmp_path: Path) -> None:
-    """Built as arms, saved and loaded, and the same under autocast: they have no weights to round."""
+    """Built as methods, saved and loaded, and the same under autocast: they have no weights to round."""
     built = build(params, Setup(build_encoder(ENCODER, 0), 24, 0))
     assert isinstance(built, ImageEncoder)
     assert not has_feature_map(built)

@@ -24,9 +24,9 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
             "pack:\n  image_size: 0",
             ["pack.image_size = 0", "greater than or equal to 16"],
         ),
-        (r"controls: .*", "controls: [nope]", ["arms.controls: 'nope' has no entry in train_control"]),
-        (r"seeds: .*", "seeds: [0, 0]", ["arms.seeds: a seed stands twice"]),
-        (r"control: continue", "control: moco", ["report.control: 'moco' is not among the arms"]),
+        (r"controls: .*", "controls: [nope]", ["methods.controls: 'nope' has no entry in train_control"]),
+        (r"seeds: .*", "seeds: [0, 0]", ["methods.seeds: a seed stands twice"]),
+        (r"control: continue", "control: moco", ["report.control: 'moco' is not among the methods"]),
         (r"pair_weight: .*", "pair_weight: no", ['train_encoder.pair_weight = "no"', "valid number"]),
     ],
 )
@@ -50,7 +50,7 @@ def test_file_that_is_missing_or_not_yaml(tmp_path: Path) -> None:
 
 def test_control_must_differ_in_dims_only() -> None:
     text = TEXT.replace("controls: [continue]", "controls: [continue, random_dims]")
-    assert load_text(text).arms.controls == ["continue", "random_dims"]
+    assert load_text(text).methods.controls == ["continue", "random_dims"]
     with pytest.raises(ParamsError, match=r"train_control\.random_dims: .* must equal the top-level ones"):
         load_text(text.replace("pair_weight: 1.0", "pair_weight: 0.5", 1))
 
@@ -62,4 +62,4 @@ def test_numbers_are_read_as_dvc_reads_them() -> None:
 
 def test_schema_is_json_and_knows_every_stage() -> None:
     schema = json.loads(json_schema())
-    assert {"dataset", "base", "validate", "train_encoder", "arms"} <= schema["properties"].keys()
+    assert {"dataset", "base", "validate", "train_encoder", "methods"} <= schema["properties"].keys()

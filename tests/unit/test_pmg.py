@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discern.arms import Setup, build
+from discern.methods import Setup, build
 from discern.images.randomness import uniform
 from discern.images.views import Augment, normalise
 from discern.errors import ModelError, ParamsError

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from discern.arms import Setup, build
+from discern.methods import Setup, build
 from discern.images.randomness import uniform
 from discern.images.views import LUMA, Augment
 from discern.errors import ParamsError
@@ -324,7 +324,7 @@ def test_the_question_is_grey_and_its_answer_the_mean_colours(views: Views) -> N
         )
 
 
-def test_colours_are_taken_as_they_are_and_crops_as_the_other_arms_have_them(views: Views) -> None:
+def test_colours_are_taken_as_they_are_and_crops_as_the_other_methods_have_them(views: Views) -> None:
     augment, images, index = Augment(views, 16, 0), noise(32, 16), torch.arange(32)
     plain = without_colours(augment)
     assert augment.views == views

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 
-from discern.arms import Setup, build
+from discern.methods import Setup, build
 from discern.methods.floors.pretrained import Pretrained
 from discern.methods.labelled.supervised import Supervised
 from discern.errors import DownloadError, ModelError, ParamsError
@@ -245,7 +245,7 @@ def test_only_files_count_as_files() -> None:
     assert weight_files("none", "imagenet1k_v1", "a/b.pth") == [Path("a/b.pth")]
 
 
-def test_arms_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> None:
+def test_methods_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> None:
     path = str(tmp_path / "weights.pth")
     torch.save(donor.state_dict(), path)
     setup = Setup(build_encoder(ENCODER, 5), 24, 0, 16, torch.arange(24) % 3, 3)
@@ -255,5 +255,5 @@ def test_arms_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> Non
     assert same(given.encoder, donor)
     assert same(scratch.encoder, build_encoder(ENCODER, 0))  # not what `base` starts from
     assert torch.equal(given.classifier.weight, scratch.classifier.weight)
-    with pytest.raises(ValidationError, match="is the arm random_init"):
+    with pytest.raises(ValidationError, match="is the method random_init"):
         Pretrained(kind="pretrained", weights="none")

@@ -45,7 +45,7 @@ def version(root: Path, correct: list[bool], **changes: Any) -> Path:
     (data / "evaluation").mkdir(parents=True)
     (data / "weights").write_bytes(b"weights")
     content: dict[str, Any] = {
-        "arm": "discern", "seed": 0, "splits": {"train": "a", "val": "b", "test": "c"}, "protocol": {"k": 20},
+        "method": "discern", "seed": 0, "splits": {"train": "a", "val": "b", "test": "c"}, "protocol": {"k": 20},
         "figures": {"probe": {"top1": float(np.mean(correct))}}, "commit": "0123456789", "dirty": False,
     }  # fmt: skip
     (data / "evaluation" / "evidence.json").write_text(Evidence(**{**content, **changes}).model_dump_json())

@@ -98,10 +98,10 @@ def write_images(workspace: Workspace, labelled: bool) -> None:
         np.save(folder / f"{name}.npy", rng.integers(0, 256, shape, np.uint8))
 
 
-def write_evaluation(workspace: Workspace, arm: str, labelled: bool) -> None:
-    rng = np.random.default_rng(len(arm))
+def write_evaluation(workspace: Workspace, method: str, labelled: bool) -> None:
+    rng = np.random.default_rng(len(method))
     right = rng.random(IMAGES) < 0.6
-    folder = workspace.embeddings(arm, 0)
+    folder = workspace.embeddings(method, 0)
     folder.mkdir(parents=True)
     outcome: Any = right if labelled else pd.array([None] * IMAGES, dtype="boolean")
     names = ("probe_correct", "knn_correct", "rank1_correct")
@@ -129,15 +129,15 @@ def write_evaluation(workspace: Workspace, arm: str, labelled: bool) -> None:
         }
         np.save(folder / "cams.npy", rng.integers(0, 256, (6, SIDE, SIDE), np.uint8))
         np.save(folder / "cams_rows.npy", np.arange(6) * 5)
-    path = workspace.metrics(arm, 0)
+    path = workspace.metrics(method, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(metrics, default=float))
 
 
-def write_training(workspace: Workspace, arm: str) -> None:
-    path = workspace.curve(arm, 0)
+def write_training(workspace: Workspace, method: str) -> None:
+    path = workspace.curve(method, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    steps = np.arange(0 if arm == "random_init" else 20)
+    steps = np.arange(0 if method == "random_init" else 20)
     pd.DataFrame(
         {
             "step": steps,
@@ -165,10 +165,10 @@ def make_workspace(root: Path, labelled: bool = True) -> Context:
     root.mkdir(exist_ok=True)
     workspace.params.write_text((ROOT / "params.yaml").read_text())
     write_images(workspace, labelled)
-    for arm in params.arms.all:
-        write_evaluation(workspace, arm, labelled)
-    for arm in ("base", *params.arms.all):
-        write_training(workspace, arm)
+    for method in params.methods.all:
+        write_evaluation(workspace, method, labelled)
+    for method in ("base", *params.methods.all):
+        write_training(workspace, method)
     rng = np.random.default_rng(1)
     workspace.scores(0).mkdir(parents=True)
     table = {"dimension": np.arange(64), "variance": rng.random(64), "importance": rng.random(64)}
@@ -216,7 +216,7 @@ def test_names_of_classes_are_escaped(text: str) -> None:
 
 def test_page_agrees_with_the_summary(made: Context, text: str) -> None:
     summary = json.loads(made.workspace.summary.read_text())
-    probe = summary["arms"]["discern"]["probe.top1"]
+    probe = summary["methods"]["discern"]["probe.top1"]
     assert f"{100 * probe['mean']:.1f} %" in text
     assert f">{probe['verdict']}" in text.replace("≈ ", ">").replace("▲ ", ">").replace("▼ ", ">")
     record = cast(FakeRecord, made.record)
@@ -252,7 +252,7 @@ def test_without_labels(tmp_path: Path) -> None:
     assert "no accuracy to show" in text
     assert "✗" not in text.split('id="neighbours"')[1].split("</section>")[0]
     summary = json.loads(context.workspace.summary.read_text())
-    assert set(summary["arms"]["discern"]) == {
+    assert set(summary["methods"]["discern"]) == {
         f"label_free.{name}" for name in ("view_rank1", "alignment", "uniformity", "effective_rank", "std")
     }
 
@@ -260,8 +260,8 @@ def test_without_labels(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     context = make_workspace(tmp_path / "bare")
     workspace = context.workspace
-    for arm in ("base", *context.params.arms.all):
-        workspace.curve(arm, 0).unlink()
+    for method in ("base", *context.params.methods.all):
+        workspace.curve(method, 0).unlink()
     (workspace.base(0) / "reconstructions.npy").unlink()
     (workspace.scores(0) / "scores.parquet").unlink()
     (workspace.embeddings("discern", 0) / "cams.npy").unlink()
@@ -273,7 +273,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         assert sentence in text
 
 
-def test_curves_of_continued_arms_start_where_the_base_ends(made: Context) -> None:
+def test_curves_of_continued_methods_start_where_the_base_ends(made: Context) -> None:
     panels = training(made.params, made.workspace, classes=2)
     assert [panel.title for panel in panels] == [
         "Training loss",
@@ -283,7 +283,7 @@ def test_curves_of_continued_arms_start_where_the_base_ends(made: Context) -> No
     # 40 passes of the base and 19 after them are on the axis; without the shift it would end at 19.
     labels = [int(label) for label in re.findall(r">(\d+)</text>", panels[0].svg)]
     assert max(labels) >= 50
-    assert "var(--arm-0)" in panels[0].svg
+    assert "var(--method-0)" in panels[0].svg
     assert "#0000" not in panels[0].svg, "every stand-in became a variable"
 
 
@@ -302,8 +302,8 @@ def test_other_protocols_confusions_and_super_resolution_are_shown_where_there_a
     context = make_workspace(tmp_path / "full")
     workspace = context.workspace
     rng = np.random.default_rng(0)
-    for arm in ("discern", "continue", "simclr"):
-        path = workspace.metrics(arm, 0)
+    for method in ("discern", "continue", "simclr"):
+        path = workspace.metrics(method, 0)
         more = {"fractions": {"top1_10": 0.4, "top1_10_min": 0.3, "top1_10_max": 0.5}, "head": {"top1": 0.61}}
         path.write_text(json.dumps(json.loads(path.read_text()) | more))
     folder = workspace.embeddings("simclr", 0)
@@ -328,22 +328,22 @@ def test_other_protocols_confusions_and_super_resolution_are_shown_where_there_a
     assert "&lt;finch&gt; for wren (10 of 40 images), wren for &lt;finch&gt; (2 of 10 images)." in results
 
 
-def test_many_arms_are_drawn_as_far_as_colours_can_be_told_apart(tmp_path: Path) -> None:
+def test_many_methods_are_drawn_as_far_as_colours_can_be_told_apart(tmp_path: Path) -> None:
     context = make_workspace(tmp_path / "many")
-    names = [f"arm{i}" for i in range(28)]
-    arms = context.params.arms.model_copy(update={"baselines": names})
+    names = [f"method{i}" for i in range(28)]
+    methods = context.params.methods.model_copy(update={"baselines": names})
     simclr = context.params.train_baseline["simclr"]
-    params = context.params.model_copy(update={"arms": arms, "train_baseline": dict.fromkeys(names, simclr)})
-    for arm in names:
-        write_evaluation(context.workspace, arm, True)
-        write_training(context.workspace, arm)
+    params = context.params.model_copy(update={"methods": methods, "train_baseline": dict.fromkeys(names, simclr)})
+    for method in names:
+        write_evaluation(context.workspace, method, True)
+        write_training(context.workspace, method)
     run(replace(context, params=params))
     page = context.workspace.report.read_text(encoding="utf-8")
-    assert "Lines are drawn for the first 8 of 30 arms" in page
+    assert "Lines are drawn for the first 8 of 30 methods" in page
     section = page.split('id="training"')[1].split("</section>")[0]
     assert section.count('class="dot"') == 1 + 8
     assert "#0000" not in section
-    assert "var(--arm-8)" not in page
+    assert "var(--method-8)" not in page
 
 
 def test_overlay_leaves_cold_places_alone_and_outlines_the_part() -> None:

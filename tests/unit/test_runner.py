@@ -50,9 +50,9 @@ def test_success_leaves_a_record(checkout: Path) -> None:
         seen.append(ctx)
         ctx.record.metrics({"images_per_second": 3.0})
 
-    assert execute("train_control", run, ["--arm", "continue", "--seed", "3"]) == 0
+    assert execute("train_control", run, ["--method", "continue", "--seed", "3"]) == 0
     (ctx,) = seen
-    assert (ctx.stage, ctx.arm, ctx.seed) == ("train_control", "continue", 3)
+    assert (ctx.stage, ctx.method, ctx.seed) == ("train_control", "continue", 3)
     assert ctx.workspace.root == checkout
     record = run_record.load(Workspace(checkout).run_record("train_control@continue-3"))
     assert record.metrics == {"images_per_second": 3.0}
@@ -60,7 +60,7 @@ def test_success_leaves_a_record(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "stage_id"), [([], "pack"), (["--seed", "0"], "pack@0"), (["--arm", "a"], "pack@a")]
+    ("argv", "stage_id"), [([], "pack"), (["--seed", "0"], "pack@0"), (["--method", "a"], "pack@a")]
 )
 def test_stage_id_is_dvcs(checkout: Path, argv: list[str], stage_id: str) -> None:
     assert execute("pack", lambda ctx: None, argv) == 0

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.arms import Setup, build
-from discern.arms.srgan import SRGANUntrained, VGGContent
+from discern.methods import Setup, build
+from discern.methods.srgan import SRGANUntrained, VGGContent
 from discern.images.packed import PackedSplit
 from discern.images.views import Augment, denormalise, normalise
 from discern.errors import DownloadError, ParamsError

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightly.loss import DINOLoss, NTXentLoss
 from pytorch_metric_learning.losses import NTXentLoss as PMLNTXentLoss
 
-from discern.arms import registered
+from discern.methods import registered
 from discern.errors import DataError, ParamsError
 from discern.models.encoder import build_encoder
 from discern.methods.parts.joint_embedding import JointEmbedding, build_method
@@ -32,7 +32,7 @@ def pictures(n: int, size: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def test_every_kind_that_trains_has_small_parameters_for_these_tests() -> None:
-    assert set(SMALL) == {kind for kind, arm in registered().items() if arm.role != "untrained"}
+    assert set(SMALL) == {kind for kind, method in registered().items() if method.role != "untrained"}
     assert set(REFERENCES) == set(registered("loss"))
 
 

@@ -1,4 +1,4 @@
-"""The table of arms against numbers summed in plain loops."""
+"""The table of methods against numbers summed in plain loops."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from discern.params.load import load
 from discern.params.pipeline import Params
 from discern.report import terminal
 from discern.report.aggregate import summarise
-from discern.report.described import arms
+from discern.report.described import methods
 from discern.report.results import tables, tiles
 from discern.report.summary import LABELLED, Summary, read_summary
 from discern.report.table import explanation, headline, markdown, number
@@ -21,18 +21,18 @@ from discern.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 200
-Outcomes = dict[str, list[list[int]]]  # arm → seed → image → right or wrong
+Outcomes = dict[str, list[list[int]]]  # method → seed → image → right or wrong
 
 
 def params(seeds: int) -> Params:
     loaded = load(ROOT / "params.yaml")
-    arms = loaded.arms.model_copy(update={"seeds": list(range(seeds))})
-    return loaded.model_copy(update={"arms": arms})
+    methods = loaded.methods.model_copy(update={"seeds": list(range(seeds))})
+    return loaded.model_copy(update={"methods": methods})
 
 
-def write_arm(workspace: Workspace, arm: str, seed: int, right: list[int]) -> None:
+def write_method(workspace: Workspace, method: str, seed: int, right: list[int]) -> None:
     """One evaluation whose probe is right where `right` says so; the last image has no average precision."""
-    folder = workspace.embeddings(arm, seed)
+    folder = workspace.embeddings(method, seed)
     folder.mkdir(parents=True)
     ap = [0.5 * r + 0.1 for r in right[:-1]] + [None]
     frame = pd.DataFrame(
@@ -49,21 +49,21 @@ def write_arm(workspace: Workspace, arm: str, seed: int, right: list[int]) -> No
         "images": {"train": 10, "val": 2, "test": len(right), "classes": 2},
         "notes": ["kNN: k lowered"],
     }
-    path = workspace.metrics(arm, seed)
+    path = workspace.metrics(method, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(metrics))
 
 
 def make(tmp_path: Path, shares: dict[str, float], seeds: int = 2) -> tuple[Workspace, Params, Outcomes]:
-    """Arms that are right on given shares of the images, for every seed with other images."""
+    """Methods that are right on given shares of the images, for every seed with other images."""
     workspace, chosen = Workspace(tmp_path), params(seeds)
     outcomes: Outcomes = {}
-    for number_of_arm, arm in enumerate(chosen.arms.all):
-        rng = np.random.default_rng(number_of_arm)
-        right = [(rng.random(IMAGES) < shares.get(arm, 0.5)).astype(int).tolist() for _ in range(seeds)]
+    for number_of_method, method in enumerate(chosen.methods.all):
+        rng = np.random.default_rng(number_of_method)
+        right = [(rng.random(IMAGES) < shares.get(method, 0.5)).astype(int).tolist() for _ in range(seeds)]
         for seed in range(seeds):
-            write_arm(workspace, arm, seed, right[seed])
-        outcomes[arm] = right
+            write_method(workspace, method, seed, right[seed])
+        outcomes[method] = right
     return workspace, chosen, outcomes
 
 
@@ -74,11 +74,11 @@ def averaged(right: list[list[int]]) -> list[float]:
 def test_figures_equal_loops(tmp_path: Path) -> None:
     workspace, chosen, outcomes = make(tmp_path, {"discern": 0.8, "continue": 0.5})
     found = summarise(chosen, workspace)
-    assert list(found.arms) == ["discern", "continue", "simclr", "random_init"]
+    assert list(found.methods) == ["discern", "continue", "simclr", "random_init"]
     bootstrap = chosen.evaluate.bootstrap
     control = averaged(outcomes["continue"])
-    for arm, right in outcomes.items():
-        figure = found.arms[arm]["probe.top1"]
+    for method, right in outcomes.items():
+        figure = found.methods[method]["probe.top1"]
         per_seed = [sum(seed) / IMAGES for seed in right]
         assert figure.seeds == pytest.approx(per_seed, abs=1e-6)
         assert figure.mean == pytest.approx(sum(per_seed) / 2, abs=1e-6)
@@ -87,7 +87,7 @@ def test_figures_equal_loops(tmp_path: Path) -> None:
         assert figure.interval == pytest.approx((expected.low, expected.high), abs=1e-6)
         assert figure.interval is not None
         assert figure.interval[0] < figure.mean < figure.interval[1]
-        if arm == "continue":
+        if method == "continue":
             assert figure.difference is None
             continue
         difference = paired_difference(averaged(right), control, bootstrap.samples, bootstrap.seed)
@@ -98,7 +98,7 @@ def test_figures_equal_loops(tmp_path: Path) -> None:
 
 def test_images_without_an_outcome_are_left_out(tmp_path: Path) -> None:
     workspace, chosen, outcomes = make(tmp_path, {}, seeds=1)
-    figure = summarise(chosen, workspace).arms["discern"]["retrieval.map"]
+    figure = summarise(chosen, workspace).methods["discern"]["retrieval.map"]
     known = [0.5 * r + 0.1 for r in outcomes["discern"][0][:-1]]
     assert figure.mean == pytest.approx(sum(known) / len(known), abs=1e-6)
     assert figure.interval is not None
@@ -108,8 +108,8 @@ def test_images_without_an_outcome_are_left_out(tmp_path: Path) -> None:
 def test_without_outcomes_the_interval_of_a_single_seed_stands(tmp_path: Path) -> None:
     one = summarise(params(1), make(tmp_path / "one", {}, seeds=1)[0])
     two = summarise(params(2), make(tmp_path / "two", {}, seeds=2)[0])
-    assert one.arms["discern"]["localisation.energy"].interval == (0.25, 0.35)
-    assert two.arms["discern"]["localisation.energy"].interval is None
+    assert one.methods["discern"]["localisation.energy"].interval == (0.25, 0.35)
+    assert two.methods["discern"]["localisation.energy"].interval is None
     assert one.floor == {"majority": 0.05, "part_area": 0.04}
     assert one.notes == ["kNN: k lowered"]
 
@@ -125,7 +125,7 @@ def test_without_outcomes_the_interval_of_a_single_seed_stands(tmp_path: Path) -
 def test_verdict(tmp_path: Path, ours: float, control: float, verdict: str, words: str) -> None:
     workspace, chosen, _ = make(tmp_path, {"discern": ours, "continue": control})
     found = summarise(chosen, workspace)
-    figure = found.arms["discern"]["probe.top1"]
+    figure = found.methods["discern"]["probe.top1"]
     assert figure.verdict == verdict
     assert figure.difference_interval is not None
     low, high = figure.difference_interval
@@ -136,10 +136,10 @@ def test_verdict(tmp_path: Path, ours: float, control: float, verdict: str, word
 
 def test_seeds_ahead_are_counted(tmp_path: Path) -> None:
     workspace, chosen = Workspace(tmp_path), params(3)
-    for arm in chosen.arms.all:
+    for method in chosen.methods.all:
         for seed in range(3):
-            right = 120 if arm != "discern" else [140, 110, 130][seed]
-            write_arm(workspace, arm, seed, [1] * right + [0] * (IMAGES - right))
+            right = 120 if method != "discern" else [140, 110, 130][seed]
+            write_method(workspace, method, seed, [1] * right + [0] * (IMAGES - right))
     assert explanation(summarise(chosen, workspace))[-1].endswith("ahead of continue in 2 of 3 seeds.")
 
 
@@ -162,24 +162,24 @@ def test_missing_evaluation_is_named(tmp_path: Path) -> None:
 def test_missing_and_foreign_summaries_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results yet"):
         read_summary(tmp_path / "summary.json")
-    (tmp_path / "summary.json").write_text('{"arms": 3}')
+    (tmp_path / "summary.json").write_text('{"methods": 3}')
     with pytest.raises(DataError, match="not a summary of this version"):
         read_summary(tmp_path / "summary.json")
 
 
-def add_figures(workspace: Workspace, arm: str, seed: int, sections: dict[str, dict[str, float]]) -> None:
-    path = workspace.metrics(arm, seed)
+def add_figures(workspace: Workspace, method: str, seed: int, sections: dict[str, dict[str, float]]) -> None:
+    path = workspace.metrics(method, seed)
     path.write_text(json.dumps(json.loads(path.read_text()) | sections))
 
 
 def with_protocols(tmp_path: Path) -> tuple[Workspace, Params]:
-    """Every arm with label fractions; discern alone with an MLP probe, which has outcomes."""
+    """Every method with label fractions; discern alone with an MLP probe, which has outcomes."""
     workspace, chosen, outcomes = make(tmp_path, {"discern": 0.8})
-    for arm in chosen.arms.all:
+    for method in chosen.methods.all:
         for seed in (0, 1):
             shares = {"top1_5": 0.2 + seed / 10, "top1_5_min": 0.1 + seed / 10, "top1_5_max": 0.3 + seed / 10}
             shares |= {"top1_50": 0.4, "top1_50_min": 0.4, "top1_50_max": 0.4, "images_50": 5}
-            add_figures(workspace, arm, seed, {"fractions": shares})
+            add_figures(workspace, method, seed, {"fractions": shares})
     for seed, right in enumerate(outcomes["discern"]):
         path = workspace.embeddings("discern", seed) / "outcomes.parquet"
         frame = pd.read_parquet(path)
@@ -191,27 +191,27 @@ def with_protocols(tmp_path: Path) -> tuple[Workspace, Params]:
 
 def test_label_fractions_are_a_table_of_their_own_without_intervals(tmp_path: Path) -> None:
     found = summarise(params(2), with_protocols(tmp_path)[0])
-    figure = found.arms["continue"]["fractions.top1_5"]
+    figure = found.methods["continue"]["fractions.top1_5"]
     assert figure.mean == pytest.approx(0.25)
     assert figure.subsets == pytest.approx((0.1, 0.4)), "over draws and seeds"
     assert figure.interval is None
     assert figure.difference is None
     assert [m.title for m in found.shares] == ["5 %", "50 %", "100 %"]
     text = markdown(found)
-    assert "| arm | 5 % | 50 % | 100 % |" in text
+    assert "| method | 5 % | 50 % | 100 % |" in text
     assert "means over draws and 2 seeds" in text
     assert "| continue (control) | 25.0 (10.0–40.0) | 40.0 (40.0–40.0) |" in text
 
 
-def test_a_protocol_that_one_arm_has_is_a_column_with_dashes_for_the_others(tmp_path: Path) -> None:
+def test_a_protocol_that_one_method_has_is_a_column_with_dashes_for_the_others(tmp_path: Path) -> None:
     workspace, chosen = with_protocols(tmp_path)
     found = summarise(chosen, workspace)
-    figure = found.arms["discern"]["mlp.top1"]
-    assert figure.interval == found.arms["discern"]["probe.top1"].interval
+    figure = found.methods["discern"]["mlp.top1"]
+    assert figure.interval == found.methods["discern"]["probe.top1"].interval
     assert figure.difference is None, "the control has none"
-    assert "mlp.top1" not in found.arms["continue"]
-    assert "| arm | Balanced accuracy % | MLP probe % |" in markdown(found)
-    grids = tables(found, arms(chosen))
+    assert "mlp.top1" not in found.methods["continue"]
+    assert "| method | Balanced accuracy % | MLP probe % |" in markdown(found)
+    grids = tables(found, methods(chosen))
     other = grids["other_protocols"]
     assert other is not None
     assert other.columns == ["MLP probe %"]
@@ -229,24 +229,24 @@ def test_without_them_nothing_of_it_is_shown(tmp_path: Path) -> None:
     assert terminal.shares(found) is None
     assert "share of the labels" not in markdown(found)
     assert "MLP" not in markdown(found)
-    grids = tables(found, arms(chosen))
+    grids = tables(found, methods(chosen))
     assert grids["other_protocols"] is None
     assert grids["shares"] is None
 
 
-def test_arms_beyond_the_colours_are_grey() -> None:
+def test_methods_beyond_the_colours_are_grey() -> None:
     chosen = params(1)
-    names = [f"arm{i}" for i in range(20)]
+    names = [f"method{i}" for i in range(20)]
     simclr = chosen.train_baseline["simclr"]
     many = chosen.model_copy(
         update={
-            "arms": chosen.arms.model_copy(update={"baselines": names}),
+            "methods": chosen.methods.model_copy(update={"baselines": names}),
             "train_baseline": dict.fromkeys(names, simclr),
         }
     )
-    found = arms(many)
-    assert [arm.drawn for arm in found] == [True] * 8 + [False] * 14
-    assert (found[7].colour, found[8].colour) == ("var(--arm-7)", "var(--muted)")
+    found = methods(many)
+    assert [method.drawn for method in found] == [True] * 8 + [False] * 14
+    assert (found[7].colour, found[8].colour) == ("var(--method-7)", "var(--muted)")
 
 
 def test_numbers_for_people() -> None:
@@ -263,22 +263,22 @@ def test_terminal_tables_fit_80_columns(tmp_path: Path) -> None:
     workspace, chosen = with_protocols(tmp_path)
     found: Summary = summarise(chosen, workspace)
     console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
-    console.print(terminal.arms(found))
+    console.print(terminal.methods(found))
     console.print(terminal.shares(found))
     text = console.export_text()
     assert "MLP" not in text, "the main five columns stay as they are"
     assert "10.0–40.0" in text
     assert "…" not in text.replace("…−", "").replace("…+", ""), "nothing is cut off"
-    figure = found.arms["discern"]["probe.top1"]
+    figure = found.methods["discern"]["probe.top1"]
     assert figure.difference is not None
     assert f"▲ {number(LABELLED[0], figure.difference, signed=True)}" in text
 
 
 def test_the_floor_is_the_untrained_network_not_the_first_of_the_floors(tmp_path: Path) -> None:
     loaded, workspace = params(1), Workspace(tmp_path)
-    chosen = loaded.arms.model_copy(update={"baselines": ["raw_pixels", "random_init"]})
-    changed = loaded.model_copy(update={"arms": chosen})
-    for arm, count in {"discern": 120, "continue": 110, "raw_pixels": 90, "random_init": 50}.items():
-        write_arm(workspace, arm, 0, [int(i < count) for i in range(IMAGES)])
-    found = tiles(summarise(changed, workspace), arms(changed))
+    chosen = loaded.methods.model_copy(update={"baselines": ["raw_pixels", "random_init"]})
+    changed = loaded.model_copy(update={"methods": chosen})
+    for method, count in {"discern": 120, "continue": 110, "raw_pixels": 90, "random_init": 50}.items():
+        write_method(workspace, method, 0, [int(i < count) for i in range(IMAGES)])
+    found = tiles(summarise(changed, workspace), methods(changed))
     assert [tile.value for tile in found if tile.name == "Floor: an untrained encoder"] == ["25.0 %"]

@@ -20,7 +20,7 @@ SAMPLES, SEED = 1000, 0  # of the bootstrap, where the revision's own parameters
 
 @dataclass(frozen=True)
 class FigureChange:
-    """One figure of one arm; the difference is known where both were scored on the same test images."""
+    """One figure of one method; the difference is known where both were scored on the same test images."""
 
     measure: Measure
     before: Figure | None
@@ -51,9 +51,9 @@ class Comparison:
         params: parameters that differ.
         data: outputs of the data stages with their checksums, changed or not.
         code: files of code that differ, with lines added and taken away.
-        arms: figures by arm; arms of either revision.
+        methods: figures by method; methods of either revision.
         runs: MLflow run of either revision's report.
-        curves: training curves by `ARM-SEED`, of either revision.
+        curves: training curves by `METHOD-SEED`, of either revision.
         notes: what could not be compared, and why.
     """
 
@@ -62,7 +62,7 @@ class Comparison:
     params: list[Change]
     data: list[Change]
     code: list[tuple[str, str, str]]
-    arms: dict[str, list[FigureChange]]
+    methods: dict[str, list[FigureChange]]
     runs: tuple[Run | None, Run | None]
     curves: dict[str, tuple[pd.DataFrame | None, pd.DataFrame | None]]
     notes: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ def compare(root: Path, before: str, after: str) -> Comparison:
         params=inputs.params(old, new),
         data=inputs.data(old, new),
         code=inputs.code(old, new),
-        arms=_arms(old, new, *summaries, notes),
+        methods=_methods(old, new, *summaries, notes),
         runs=(_run(old), _run(new)),
         curves=_curves(old, new, *summaries),
         notes=notes,
@@ -107,16 +107,16 @@ def _summary(revision: Revision, notes: list[str]) -> Summary | None:
         return None
 
 
-def _arms(
+def _methods(
     old: Revision, new: Revision, before: Summary | None, after: Summary | None, notes: list[str]
 ) -> dict[str, list[FigureChange]]:
     samples, seed = _resampling(new)
-    arms: dict[str, list[FigureChange]] = {}
+    methods: dict[str, list[FigureChange]] = {}
     lost: dict[str, list[str]] = {}
-    for arm in dict.fromkeys((*(after.arms if after else ()), *(before.arms if before else ()))):
-        theirs, ours = (summary.arms.get(arm, {}) if summary else {} for summary in (before, after))
-        outcomes = _outcomes(old, arm, before, lost), _outcomes(new, arm, after, lost)
-        arms[arm] = []
+    for method in dict.fromkeys((*(after.methods if after else ()), *(before.methods if before else ()))):
+        theirs, ours = (summary.methods.get(method, {}) if summary else {} for summary in (before, after))
+        outcomes = _outcomes(old, method, before, lost), _outcomes(new, method, after, lost)
+        methods[method] = []
         for measure in (*MEASURES, *share_measures((*theirs, *ours))):
             a, b = theirs.get(measure.key), ours.get(measure.key)
             if a is None and b is None:
@@ -126,28 +126,28 @@ def _arms(
                 try:
                     found = difference(outcomes[0], outcomes[1], measure.column, samples, seed)
                 except DataError as error:
-                    notes.append(f"{arm}: {error}, so no difference is given")
+                    notes.append(f"{method}: {error}, so no difference is given")
                     outcomes = [], []
-            arms[arm].append(FigureChange(measure, a, b, found))
+            methods[method].append(FigureChange(measure, a, b, found))
     notes += [
         f"{label}: what {', '.join(names)} got right is neither in the cache nor on the remote, so no"
         " difference is given; `dvc fetch --all-commits` gets what was pushed"
         for label, names in lost.items()
     ]
-    return arms
+    return methods
 
 
 def _outcomes(
-    revision: Revision, arm: str, summary: Summary | None, lost: dict[str, list[str]]
+    revision: Revision, method: str, summary: Summary | None, lost: dict[str, list[str]]
 ) -> list[pd.DataFrame]:
     """Outcomes of every seed, or none: half of the seeds would be another figure."""
-    if summary is None or arm not in summary.arms:
+    if summary is None or method not in summary.methods:
         return []
-    paths = [f"data/embeddings/{arm}/{seed}/outcomes.parquet" for seed in summary.seeds]
+    paths = [f"data/embeddings/{method}/{seed}/outcomes.parquet" for seed in summary.seeds]
     frames = [revision.table(path) for path in paths]
     found = [frame for frame in frames if frame is not None]
     if len(found) < len(frames):
-        lost.setdefault(revision.label, []).append(arm)
+        lost.setdefault(revision.label, []).append(method)
         return []
     return found
 
@@ -168,7 +168,7 @@ def _run(revision: Revision) -> Run | None:
 def _curves(
     old: Revision, new: Revision, before: Summary | None, after: Summary | None
 ) -> dict[str, tuple[pd.DataFrame | None, pd.DataFrame | None]]:
-    seeds = {f"{arm}-{seed}": None for s in (after, before) if s for arm in s.arms for seed in s.seeds}
+    seeds = {f"{method}-{seed}": None for s in (after, before) if s for method in s.methods for seed in s.seeds}
     curves = {name: (_curve(old, name), _curve(new, name)) for name in seeds}
     return {name: pair for name, pair in curves.items() if any(frame is not None for frame in pair)}
 

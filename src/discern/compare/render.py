@@ -19,7 +19,7 @@ from discern.report.html import environment
 from discern.report.table import SYMBOLS
 from discern.report.terminal import COLOURS
 
-BEFORE, AFTER = 3, 0  # the colours of the two lines: grey and the first arm's
+BEFORE, AFTER = 3, 0  # the colours of the two lines: grey and the first method's
 
 
 @dataclass(frozen=True)

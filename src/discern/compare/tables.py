@@ -77,12 +77,13 @@ def _figures(comparison: Comparison) -> list[Table]:
     }
     found = []
     for title, group in groups.items():
-        measures = [m for m in group if any(_of(m, changes) for changes in comparison.arms.values())]
+        measures = [m for m in group if any(_of(m, changes) for changes in comparison.methods.values())]
         rows = [
-            [Cell(arm), *(_figure(_of(m, changes)) for m in measures)] for arm, changes in comparison.arms.items()
+            [Cell(method), *(_figure(_of(m, changes)) for m in measures)]
+            for method, changes in comparison.methods.items()
         ]
         if measures:
-            heads = ["arm", *(f"{m.short or m.title}{' %' if m.percent else ''}" for m in measures)]
+            heads = ["method", *(f"{m.short or m.title}{' %' if m.percent else ''}" for m in measures)]
             found.append(Table(title, heads, rows, figures=True))
     return found
 

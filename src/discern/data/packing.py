@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ from discern.data.decode import UndecodableError, decode
 from discern.data.manifest import ImageTar
 from discern.data.progress import map_in_threads
 from discern.errors import DataError
+from discern.params.model import Resize
 from discern.params.pipeline import Pack
 
-Resize = Literal["crop", "pad", "squash"]
 # JPEGs may be decoded smaller, by a power of two; this many times the packed size leaves the antialiasing to
 # the resize, which does it well.
 _DRAFT = 2

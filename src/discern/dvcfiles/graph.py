@@ -14,7 +14,8 @@ class Declared:
     """One stage as DVC knows it.
 
     Attributes:
-        params: dotted keys of params.yaml that the stage reads; None where dvc.yaml does not know the stage.
+        params: dotted keys of the parameters that the stage reads, `described.NAME` for those of a method; None
+            where dvc.yaml does not know the stage.
         upstream: ids of all stages whose results it uses, directly or not.
     """
 
@@ -22,23 +23,24 @@ class Declared:
     upstream: frozenset[str]
 
 
-def declared(root: Path, stage: str, item: Mapping[str, str]) -> Declared:
+def declared(root: Path, stage: str, values: Mapping[str, object]) -> Declared:
     """Look one stage up.
 
     Args:
         root: folder of dvc.yaml and dvc.lock.
         stage: its name, without matrix key.
-        item: its place in the matrix, e.g. `{"arm": "simclr", "seed": "0"}`.
+        values: what stands for `${…}` in dvc.yaml, e.g. `{"item.method": "simclr", "pretrain_decoder.loss": …}`.
     """
     entry = _stages(root / "dvc.yaml").get(stage)
     if entry is None:
         return Declared(None, frozenset())
 
     def listed(key: str) -> list[str]:
-        names = [name for name in entry.get(key, []) if isinstance(name, str)]
-        return [re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], name) for name in names]
+        names = [name for one in entry.get(key, []) for name in ([one] if isinstance(one, str) else one)]
+        return [re.sub(r"\$\{([\w.]+)\}", lambda match: str(values.get(match[1], "")), name) for name in names]
 
-    return Declared(listed("params"), _upstream(_stages(root / "dvc.lock"), listed("deps")))
+    params = [re.sub(r"^methods/(\w+)\.yaml$", r"described.\1", name) for name in listed("params")]
+    return Declared(params, _upstream(_stages(root / "dvc.lock"), listed("deps")))
 
 
 def _upstream(locked: Mapping[str, Any], deps: list[str]) -> frozenset[str]:

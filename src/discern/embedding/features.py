@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.images.views import normalise
 from discern.errors import ModelError
+from discern.images.views import normalise
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Precision = Literal["fp32", "bf16"]

@@ -9,11 +9,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from discern.data.decode import UndecodableError, decode
-from discern.images.packed import PackedSplit
-from discern.data.packing import Resize, fit
-from discern.errors import DataError
+from discern.data.packing import fit
 from discern.embedding.features import extract
-from discern.models.weights import load_encoder, read_architecture
+from discern.errors import DataError
+from discern.images.packed import PackedSplit
+from discern.models.making import Making, read_making
+from discern.models.weights import load_encoder
 from discern.training.device import resolve_device
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -59,14 +60,12 @@ def photos_in(folder: Path) -> list[Path]:
     return found
 
 
-def embed(photos: Sequence[Path], encoder: Path, resize: Resize, max_pixels: int) -> Embedded:
+def embed(photos: Sequence[Path], encoder: Path) -> Embedded:
     """Features of photographs, decoded and resized as packing does it.
 
     Args:
         photos: files; those that cannot be decoded are skipped.
         encoder: folder with encoder.safetensors and encoder.json.
-        resize: `pack.resize` of the encoder's training.
-        max_pixels: larger pictures are skipped.
 
     Raises:
         ModelError: the encoder is missing or damaged.
@@ -74,12 +73,12 @@ def embed(photos: Sequence[Path], encoder: Path, resize: Resize, max_pixels: int
     """
     device = resolve_device()
     model = load_encoder(encoder).to(device)
-    size = int(read_architecture(encoder, "encoder")["image_size"])
+    making = read_making(encoder)
     paths: list[Path] = []
     features: list[npt.NDArray[np.float32]] = []
     skipped: dict[Path, str] = {}
     for start in range(0, len(photos), CHUNK):
-        squares = dict(_squares(photos[start : start + CHUNK], size, resize, max_pixels, skipped))
+        squares = dict(_squares(photos[start : start + CHUNK], making, skipped))
         if squares:
             paths += squares
             features.append(extract(model, np.stack(list(squares.values())), device, BATCH, "fp32"))
@@ -89,9 +88,7 @@ def embed(photos: Sequence[Path], encoder: Path, resize: Resize, max_pixels: int
     return Embedded(paths, np.concatenate(features), skipped)
 
 
-def nearest(
-    photo: Path, encoder: Path, packed: Path, count: int, resize: Resize, max_pixels: int
-) -> list[Neighbour]:
+def nearest(photo: Path, encoder: Path, packed: Path, count: int) -> list[Neighbour]:
     """The images of a packed split that the encoder finds most like a photograph, the nearest first.
 
     Raises:
@@ -99,7 +96,7 @@ def nearest(
         DataError: the photograph cannot be read, or the split is not there.
     """
     split = PackedSplit.load(packed)
-    query = embed([photo], encoder, resize, max_pixels).features
+    query = embed([photo], encoder).features
     device = resolve_device()
     gallery = extract(load_encoder(encoder).to(device), split.images, device, BATCH, "fp32")
     similarity = (_unit(gallery) @ _unit(query).T)[:, 0]  # (N,)
@@ -115,17 +112,17 @@ def nearest(
 
 
 def _squares(
-    photos: Sequence[Path], size: int, resize: Resize, max_pixels: int, skipped: dict[Path, str]
+    photos: Sequence[Path], making: Making, skipped: dict[Path, str]
 ) -> Iterator[tuple[Path, npt.NDArray[np.uint8]]]:
     for path in photos:
         try:
-            image = decode(path.read_bytes(), max_pixels, draft=2 * size).image
+            image = decode(path.read_bytes(), making.max_pixels, draft=2 * making.image_size).image
         except UndecodableError as error:
             skipped[path] = str(error)
         except OSError as error:
             skipped[path] = error.strerror or str(error)
         else:
-            yield path, np.asarray(fit(image, size, resize, Image.Resampling.LANCZOS))
+            yield path, np.asarray(fit(image, making.image_size, making.resize, Image.Resampling.LANCZOS))
 
 
 def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -71,7 +71,7 @@ def mean_interval(outcomes: Outcomes, samples: int, seed: int) -> Interval:
 def paired_difference(ours: Outcomes, control: Outcomes, samples: int, seed: int) -> Interval:
     """Mean of `ours` minus `control` with its 95 % interval, both on the same resampled images.
 
-    Pairing takes out what all arms find easy or hard, so the interval is narrower than one from two separate
+    Pairing takes out what all methods find easy or hard, so the interval is narrower than one from two separate
     intervals. Images that either one excludes are left out of both.
 
     Raises:

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from discern.evaluation import fractions, knn, mlp, probe
+from discern.embedding import knn
+from discern.evaluation import fractions, mlp, probe
 from discern.evaluation.findings import Findings, Labelled, Labels, interval, judged
 from discern.evaluation.probe import LinearProbe
 from discern.params.evaluation import Evaluate

@@ -19,7 +19,7 @@ class Findings:
     """What one part of the protocol found.
 
     Attributes:
-        metrics: nested figures, as they go to metrics/arms/ARM/SEED.json.
+        metrics: nested figures, as they go to metrics/methods/METHOD/SEED.json.
         outcomes: columns with one entry per test image; NaN where there is no outcome.
         notes: what was left out or done otherwise, for the reader of the figures.
     """

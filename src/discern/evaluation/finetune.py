@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from discern.images.randomness import seeded
-from discern.images.views import Augment
 from discern.embedding.features import extract
 from discern.evaluation.findings import Labels
-from discern.params.evaluation import Finetune
+from discern.images.randomness import seeded
+from discern.images.views import Augment
 from discern.params.base import Base
+from discern.params.evaluation import Finetune
 
 if TYPE_CHECKING:
     from discern.models.encoder import ImageEncoder

@@ -1,7 +1,7 @@
 """Linear probe on a share of the training labels: how far an encoder gets where few images are labelled.
 
 Which images are drawn moves such figures by more than most methods differ, so the draws are a function of seed,
-draw and path alone: every arm, every training seed and every machine gets the same, and they are written down.
+draw and path alone: every method, every training seed and every machine gets the same, and they are written down.
 """
 
 import hashlib

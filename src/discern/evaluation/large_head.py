@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.images.randomness import seeded, uniform
 from discern.embedding.features import Precision, inference, inputs
 from discern.evaluation.findings import Labels, class_means
+from discern.images.randomness import seeded, uniform
 from discern.models.encoder import ImageEncoder
 from discern.params.evaluation import LargeHead
 

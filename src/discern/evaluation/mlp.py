@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.images.randomness import seeded
 from discern.embedding.features import FloatArray
 from discern.evaluation.findings import Labelled, Labels
 from discern.evaluation.probe import standardisation
+from discern.images.randomness import seeded
 from discern.params.evaluation import Mlp
 
 ORDER = 100  # key of the generator of the order, apart from others of the same seed

@@ -1,4 +1,4 @@
-"""What a supervised arm's own classifier says about test, beside the protocol's probe on its frozen features."""
+"""What the classifier of a method that sees labels says about test, beside the probe on its frozen features."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ import torch
 
 from discern.embedding.features import Precision, inference, inputs
 from discern.evaluation.findings import Findings, Labels, judged
-from discern.methods.parts.classifier import load_classifier
+from discern.models.classifier import load_classifier
 from discern.models.encoder import ImageEncoder
-from discern.params.evaluation import Bootstrap
 from discern.params.base import Base
+from discern.params.evaluation import Bootstrap
 
 Logits = npt.NDArray[np.float32]
 
@@ -36,7 +36,7 @@ def own_head(
 
     Returns:
         (N, C) by name: `linear`; or PMG's `concatenation`, and `combined`, the sum of all its heads. The last
-        is the arm's.
+        is the method's.
 
     Raises:
         ModelError: a file is missing, damaged or of another architecture.
@@ -56,10 +56,10 @@ def head_findings(
     base: Base,
     device: torch.device,
 ) -> Findings:
-    """The metrics `head` and the outcome `head_correct`; nothing for an arm that leaves no classifier.
+    """The metrics `head` and the outcome `head_correct`; nothing for a method that leaves no classifier.
 
     Args:
-        encoder: the arm's.
+        encoder: the method's.
         folder: that it was read from.
         images: (N, S, S, 3) uint8 of test.
         labels: class numbers (N,), negative where unknown.
@@ -71,7 +71,7 @@ def head_findings(
         return Findings()
     known = labels >= 0
     if not known.any():
-        return Findings(notes=["the arm's own classifier needs a labelled test image: left out"])
+        return Findings(notes=["the method's own classifier needs a labelled test image: left out"])
     logits = own_head(encoder, folder, images, device, base.batch_size, base.precision)
     predicted = {name: rows.argmax(1) for name, rows in logits.items()}
     found = judged("head", list(predicted.values())[-1], labels, bootstrap)

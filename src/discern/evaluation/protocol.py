@@ -13,27 +13,27 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from discern.images.packed import evenly_spread
-from discern.images.views import Augment
+from discern.embedding.features import Extract, extract
 from discern.errors import DataError
 from discern.evaluation import finetune, retrieval
 from discern.evaluation.classification import classify
-from discern.embedding.features import Extract, extract
 from discern.evaluation.findings import Features, Findings, Labelled, Labels, among_all, interval, judged
 from discern.evaluation.label_free import label_free
 from discern.evaluation.large_head import large_head
 from discern.evaluation.localisation import grad_cams, heat_maps, localise
 from discern.evaluation.probe import LinearProbe
+from discern.images.packed import evenly_spread
+from discern.images.views import Augment
 from discern.models.encoder import has_feature_map
+from discern.params.base import Base
 from discern.params.encoder import SRGANGenerator
 from discern.params.evaluation import Bootstrap, Evaluate
-from discern.params.base import Base
 
 if TYPE_CHECKING:
     from discern.images.packed import PackedSplit
     from discern.models.encoder import ImageEncoder
 
-VIEWS_SEED = 0  # every arm and seed sees the same two augmented views of a test image
+VIEWS_SEED = 0  # every method and seed sees the same two augmented views of a test image
 NEIGHBOURS = 12
 HEAT_MAPS = 24
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from discern.errors import ModelError
 from discern.models.build import network
 from discern.models.encoder import ImageEncoder
-from discern.models.weights import load_module, read_architecture, save_module
+from discern.models.making import read_architecture
+from discern.models.weights import load_module, save_module
 from discern.params.classifier import CLASSIFIER, Granular, Linear
 
 

@@ -22,7 +22,7 @@ class ImageEncoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), in full precision."""
+        """Y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), in full precision."""
         return full(self.feature_map(x)).mean((2, 3))
 
 

@@ -1,7 +1,7 @@
 """Weights in and out: safetensors beside a JSON of the architecture. Pickle is never read."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,11 @@ from discern.images.views import MEAN, STD
 from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.encoder import ImageEncoder
+from discern.models.making import Making, read_architecture
 from discern.params.encoder import Architecture
 from discern.params.synthesis import Decoder
 
 ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
-
-
-@dataclass(frozen=True)
-class Making:
-    """How an encoder came about and how it wants its images: whoever uses it later needs no parameters.
-
-    Attributes:
-        image_size: side in pixels.
-        resize: how another aspect ratio becomes square: `pack.resize`.
-        max_pixels: photographs with more are not decoded: `validate.max_pixels`.
-        method: its name.
-        description: the method's parameters.
-        weights: what training started from: `none`, a published name or a file.
-    """
-
-    image_size: int
-    resize: str = "crop"
-    max_pixels: int = 50_000_000
-    method: str = ""
-    description: dict[str, Any] = field(default_factory=dict)
-    weights: str = "none"
 
 
 def save_encoder(folder: Path, encoder: ImageEncoder, making: Making) -> None:
@@ -51,19 +31,6 @@ def save_encoder(folder: Path, encoder: ImageEncoder, making: Making) -> None:
         "normalisation": {"mean": MEAN, "std": STD},
     }
     save_module(folder, "encoder", encoder, architecture)
-
-
-def read_making(folder: Path) -> Making:
-    """How the encoder of a folder came about.
-
-    Raises:
-        ModelError: encoder.json is missing, or of an older version.
-    """
-    found = read_architecture(folder, "encoder")
-    try:
-        return Making(**{key: found[key] for key in Making.__dataclass_fields__})
-    except KeyError as error:
-        raise ModelError(f"{folder / 'encoder.json'}: {error} is missing; `dvc repro` writes it anew") from error
 
 
 def load_encoder(folder: Path) -> ImageEncoder:
@@ -127,21 +94,3 @@ def load_module(folder: Path, name: str, module: nn.Module) -> None:
     except (SafetensorError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: damaged, or of another architecture ({first})") from error
-
-
-def read_architecture(folder: Path, name: str) -> dict[str, Any]:
-    """The content of NAME.json.
-
-    Raises:
-        ModelError: the file is missing or not JSON.
-    """
-    path = folder / f"{name}.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path}: no such file; run `dvc repro` to train it, or `dvc pull` to fetch it"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{path}: not valid JSON ({error})") from error
-    return content

@@ -76,4 +76,3 @@ class DCLJigsaw(ParamModel):
 Corruption = Annotated[
     CoarseDropout | CroppedRegion | DCLJigsaw | Gamma | PatchSwap | RandomJigsaw, Field(discriminator="kind")
 ]
-

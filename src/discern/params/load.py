@@ -82,7 +82,8 @@ def _named(raw: dict[str, Any]) -> Iterator[str]:
     """Methods whose files are read; whatever is no name is for the model to refuse."""
     lists = raw.get("methods"), raw.get("pretrain_decoder")
     compared, loss = (
-        part.get(key) if isinstance(part, dict) else None for part, key in zip(lists, ("compared", "loss"), strict=True)
+        part.get(key) if isinstance(part, dict) else None
+        for part, key in zip(lists, ("compared", "loss"), strict=True)
     )
     names = [*(compared if isinstance(compared, list) else []), loss]
     yield from dict.fromkeys(name for name in names if isinstance(name, str))

@@ -1,10 +1,11 @@
 """The bases of every parameter model."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Resize = Literal["crop", "pad", "squash"]
 MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 

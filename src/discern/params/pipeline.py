@@ -1,6 +1,6 @@
 """The whole of params.yaml: one key per stage, and `dataset`, `base` and `methods`."""
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,7 @@ from discern.params.dataset import Dataset
 from discern.params.encoder import ViT
 from discern.params.evaluation import Evaluate
 from discern.params.methods import TWO_VIEW, Method, TwoView, kinds
-from discern.params.model import Fraction, MethodName, ParamModel
+from discern.params.model import Fraction, MethodName, ParamModel, Resize
 from discern.params.promotion import Promotion
 from discern.params.synthesis import PairControl, PretrainDecoder, ScoreFeatures, SynthesizePairs, TrainEncoder
 
@@ -43,7 +43,7 @@ class Pack(ParamModel):
     """Decoded once to a fixed size."""
 
     image_size: int = Field(ge=16, le=1024, description="side in pixels")
-    resize: Literal["crop", "pad", "squash"] = Field(description="how another aspect ratio becomes square")
+    resize: Resize = Field(description="how another aspect ratio becomes square")
 
 
 class Report(ParamModel):
@@ -92,7 +92,9 @@ class Params(ParamModel):
         if len(set(self.methods.seeds)) < len(self.methods.seeds):
             raise ValueError("methods.seeds: a seed stands twice")
         if self.report.control not in self.methods.all:
-            raise ValueError(f"report.control: '{self.report.control}' is not among the methods {self.methods.all}")
+            raise ValueError(
+                f"report.control: '{self.report.control}' is not among the methods {self.methods.all}"
+            )
         return self
 
     @model_validator(mode="after")

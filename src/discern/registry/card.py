@@ -5,7 +5,7 @@ from typing import Any
 
 from discern.params.pipeline import Params
 from discern.registry.evidence import Evidence
-from discern.report.described import arms
+from discern.report.described import methods
 from discern.report.reproduction import duration
 from discern.report.summary import LABELLED, OTHER_PROTOCOLS, Measure
 from discern.report.table import number, span
@@ -18,14 +18,14 @@ def card(params: Params, workspace: Workspace, evidence: Evidence) -> str:
     source = _json(workspace.raw / "source.json")
     counts = evidence.figures.get("images")
     images = counts if isinstance(counts, dict) else {}
-    about = next(arm.about for arm in arms(params) if arm.name == evidence.arm)
+    about = next(method.about for method in methods(params, workspace) if method.name == evidence.method)
     encoder = params.base.encoder.model_dump()
     sizes = ", ".join(f"{value:,} {name}" for name, value in images.items())
     return "\n".join(
         [
-            f"# {evidence.arm}, seed {evidence.seed}",
+            f"# {evidence.method}, seed {evidence.seed}",
             "",
-            f"Turns a photograph into a feature vector that tells look-alikes apart. The arm: {about}.",
+            f"Turns a photograph into a feature vector that tells look-alikes apart. The method: {about}.",
             "",
             "## Data",
             "",
@@ -94,7 +94,7 @@ def _unit(measure: Measure) -> str:
 
 def _cost(workspace: Workspace, evidence: Evidence) -> list[str]:
     """Time of the stages that made the encoder; energy only where somebody measures it."""
-    key = f"@{evidence.seed}" if evidence.arm == "discern" else f"@{evidence.arm}-{evidence.seed}"
+    key = f"@{evidence.seed}" if evidence.method == "discern" else f"@{evidence.method}-{evidence.seed}"
     made = [
         record
         for record in run_record.load_all(workspace)

@@ -11,7 +11,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the 
 
 
 def register(
-    arm: Annotated[str, typer.Option("--arm", help="Which encoder.")] = "discern",
+    method: Annotated[str, typer.Option("--method", help="Which encoder.")] = "discern",
     seed: Annotated[int, typer.Option("--seed", help="Of its training.")] = 0,
     name: NameOption = "discern",
 ) -> None:
@@ -23,9 +23,9 @@ def register(
 
     params, workspace = load(Path("params.yaml")), Workspace(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="discern-") as scratch:
-        made = package(params, workspace, arm, seed, Path(scratch, "encoder"))
+        made = package(params, workspace, method, seed, Path(scratch, "encoder"))
         number = Store(name).publish(made)
-    typer.echo(f"{name} version {number}: {arm}, seed {seed}, evaluation {made.evidence.digest[:12]}")
+    typer.echo(f"{name} version {number}: {method}, seed {seed}, evaluation {made.evidence.digest[:12]}")
 
 
 def promote(
@@ -73,17 +73,17 @@ def versions(name: NameOption = "discern") -> None:
 
     store = Store(name)
     table, log = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
-    for head in ("version", "aliases", "arm", "seed", "commit", "evaluation"):
+    for head in ("version", "aliases", "method", "seed", "commit", "evaluation"):
         table.add_column(head)
     named = store.aliases()
     for one in store.versions():
         tags = one.tags
-        cells = (tags.get(key, "") for key in ("discern.arm", "discern.seed", "git.commit", "discern.digest"))
-        arm, seed, commit, digest = cells
+        cells = (tags.get(key, "") for key in ("discern.method", "discern.seed", "git.commit", "discern.digest"))
+        method, seed, commit, digest = cells
         table.add_row(
             str(one.version),
             ", ".join(sorted(a for a, v in named.items() if v == str(one.version))),
-            arm,
+            method,
             seed,
             commit[:7],
             digest[:12],

@@ -16,18 +16,18 @@ class Evidence(BaseModel):
     """evaluation/evidence.json of a version.
 
     Attributes:
-        arm: which arm the encoder is of.
+        method: which method the encoder is of.
         seed: its training seed.
         splits: digest of each packed split; the test split's must be equal for two versions to be compared.
         protocol: parameters of the evaluation.
-        figures: everything that the evaluation found, as metrics/arms/ARM/SEED.json.
+        figures: everything that the evaluation found, as metrics/methods/METHOD/SEED.json.
         commit: of the code, empty without Git.
         dirty: whether the code differed from that commit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    arm: str
+    method: str
     seed: int
     splits: dict[str, str]
     protocol: dict[str, object]

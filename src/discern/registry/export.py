@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from discern.images.views import normalise
 from discern.errors import ModelError
+from discern.images.views import normalise
 from discern.models.encoder import ImageEncoder
 
 TOLERANCE = 1e-4  # of the largest feature: what other kernels may round differently

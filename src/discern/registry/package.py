@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from discern.images.packed import PackedSplit, evenly_spread
-from discern.errors import DataError, ModelError
 from discern.embedding.features import extract
+from discern.errors import DataError, ModelError
+from discern.images.packed import PackedSplit, evenly_spread
 from discern.models.weights import load_encoder
-from discern.params.pipeline import Params
+from discern.params.pipeline import CONTINUE, OURS, Params
 from discern.registry.card import card
 from discern.registry.evidence import Evidence, write_checksums
 from discern.registry.export import export
@@ -40,13 +40,13 @@ class Package:
     checksum: str
 
 
-def package(params: Params, workspace: Workspace, arm: str, seed: int, folder: Path) -> Package:
+def package(params: Params, workspace: Workspace, method: str, seed: int, folder: Path) -> Package:
     """Build the folder of a version from what the pipeline made.
 
     Args:
         params: of the workspace.
         workspace: where encoder, evaluation and packed images lie; they must be up to date.
-        arm: which encoder.
+        method: which encoder.
         seed: of its training.
         folder: empty; where to write.
 
@@ -54,27 +54,21 @@ def package(params: Params, workspace: Workspace, arm: str, seed: int, folder: P
         ModelError: the encoder is missing, out of date, or cannot be exported.
         DataError: it was not evaluated, or the packed images are missing.
     """
-    family = _family(params, arm)
-    _up_to_date(workspace, [f"train_{family}@{_key(arm, seed)}", f"evaluate{_suffix(family)}@{arm}-{seed}"])
+    _up_to_date(workspace, list(stages(params, method, seed)))
     splits = {name: PackedSplit.load(workspace.packed(name)) for name in SPLITS}
-    shutil.copytree(workspace.encoder(arm, seed), folder / "encoder")
+    shutil.copytree(workspace.encoder(method, seed), folder / "encoder")
     _index(folder, splits["train"])
-    serving = {
-        "resize": params.pack.resize,
-        "max_pixels": params.validation.max_pixels,
-        "k": params.evaluate.knn.k,
-        "temperature": params.evaluate.knn.temperature,
-    }
+    serving = {"k": params.evaluate.knn.k, "temperature": params.evaluate.knn.temperature}
     (folder / "serving.json").write_text(json.dumps(serving, indent=2) + "\n", encoding="utf-8")
     images = splits["test"].images[evenly_spread(len(splits["test"].images), EXAMPLES)]
     features = export(load_encoder(folder / "encoder"), images, folder)
     np.savez(folder / "examples.npz", images=images, features=features)
-    evidence = _evidence(params, workspace, arm, seed, splits)
+    evidence = _evidence(params, workspace, method, seed, splits)
     (folder / "evaluation").mkdir()
     (folder / "evaluation" / "evidence.json").write_text(
         evidence.model_dump_json(indent=2) + "\n", encoding="utf-8"
     )
-    shutil.copy(workspace.embeddings(arm, seed) / "outcomes.parquet", folder / "evaluation")
+    shutil.copy(workspace.embeddings(method, seed) / "outcomes.parquet", folder / "evaluation")
     shutil.copy(workspace.params, folder)
     (folder / "README.md").write_text(card(params, workspace, evidence), encoding="utf-8")
     return Package(folder, evidence, write_checksums(folder))
@@ -93,16 +87,16 @@ def _index(folder: Path, train: PackedSplit) -> None:
 
 
 def _evidence(
-    params: Params, workspace: Workspace, arm: str, seed: int, splits: dict[str, PackedSplit]
+    params: Params, workspace: Workspace, method: str, seed: int, splits: dict[str, PackedSplit]
 ) -> Evidence:
-    path = workspace.metrics(arm, seed)
+    path = workspace.metrics(method, seed)
     if not path.is_file():
-        raise DataError(f"{path}: {arm} is not evaluated for seed {seed}; run `dvc repro`")
+        raise DataError(f"{path}: {method} is not evaluated for seed {seed}; run `dvc repro`")
     # Of the training itself, not of this command: code may have changed since.
-    record = workspace.run_record(f"train_{_family(params, arm)}@{_key(arm, seed)}")
+    record = workspace.run_record(stages(params, method, seed)[0])
     origin = run_record.load(record).provenance if record.is_file() else {}
     return Evidence(
-        arm=arm,
+        method=method,
         seed=seed,
         splits={name: split.digest for name, split in splits.items()},
         protocol=params.evaluate.model_dump(mode="json"),
@@ -112,23 +106,23 @@ def _evidence(
     )
 
 
-def _family(params: Params, arm: str) -> str:
-    if arm not in params.arms.all:
-        raise ModelError(f"{arm} is not among the arms of params.yaml ({', '.join(params.arms.all)})")
-    return "encoder" if arm == "discern" else "control" if arm in params.arms.controls else "baseline"
+def stages(params: Params, method: str, seed: int) -> tuple[str, str]:
+    """The stages that train and that evaluate one encoder.
+
+    Raises:
+        ModelError: params.yaml does not name the method.
+    """
+    if method not in params.methods.all:
+        raise ModelError(f"{method} is not among the methods of params.yaml ({', '.join(params.methods.all)})")
+    if method in (OURS, CONTINUE):
+        return f"train_{'encoder' if method == OURS else CONTINUE}@{seed}", f"evaluate@{method}-{seed}"
+    family = "control" if method in params.methods.controls else "method"
+    return f"train_{family}@{method}-{seed}", f"evaluate_{family}@{method}-{seed}"
 
 
-def _key(arm: str, seed: int) -> str:
-    return str(seed) if arm == "discern" else f"{arm}-{seed}"
-
-
-def _suffix(family: str) -> str:
-    return "" if family == "encoder" else f"_{family}"
-
-
-def _up_to_date(workspace: Workspace, stages: list[str]) -> None:
+def _up_to_date(workspace: Workspace, names: list[str]) -> None:
     """Refuse results that are not those of the present parameters and code."""
-    command = [sys.executable, "-m", "dvc", "status", "--json", *stages]
+    command = [sys.executable, "-m", "dvc", "status", "--json", *names]
     done = subprocess.run(command, cwd=workspace.root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ModelError(f"dvc status: {' '.join(done.stderr.split())}")

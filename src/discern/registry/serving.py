@@ -18,9 +18,10 @@ from PIL import Image
 
 from discern.data.decode import UndecodableError, decode
 from discern.data.packing import fit
-from discern.errors import DataError
 from discern.embedding.features import extract, unit_rows
-from discern.models.weights import load_encoder, read_architecture
+from discern.errors import DataError
+from discern.models.making import read_making
+from discern.models.weights import load_encoder
 from discern.training.device import resolve_device
 
 BATCH = 128
@@ -58,7 +59,7 @@ class Recogniser:
     def __init__(self, folder: Path) -> None:
         self.device = resolve_device()
         self.encoder = load_encoder(folder / "encoder").to(self.device)
-        self.image_size = int(read_architecture(folder / "encoder", "encoder")["image_size"])
+        self.making = read_making(folder / "encoder")
         self.settings: dict[str, Any] = json.loads((folder / "serving.json").read_text(encoding="utf-8"))
         self.index = Index.load(folder / "index.npz")
 
@@ -102,10 +103,10 @@ class Recogniser:
     def _square(self, row: int, content: bytes | str) -> npt.NDArray[np.uint8]:
         try:
             data = base64.b64decode(content, validate=True) if isinstance(content, str) else bytes(content)
-            image = decode(data, self.settings["max_pixels"], draft=2 * self.image_size).image
+            image = decode(data, self.making.max_pixels, draft=2 * self.making.image_size).image
         except (UndecodableError, binascii.Error) as error:
             raise DataError(f"picture {row}: {error}") from error
-        square = fit(image, self.image_size, self.settings["resize"], Image.Resampling.LANCZOS)
+        square = fit(image, self.making.image_size, self.making.resize, Image.Resampling.LANCZOS)
         return np.asarray(square)
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from discern.errors import RegistryError
+from discern.nested import flat
 from discern.registry.evidence import code_digest
 from discern.registry.package import Package
 from discern.settings import home, settings
@@ -78,12 +79,15 @@ class Store:
         """Make a version of a finished folder; returns its number."""
         evidence = package.evidence
         source = Path(__file__).parents[1]
-        figures = {k: v for k, v in _flat(evidence.figures).items() if isinstance(v, int | float)}
-        with _answers(self._target.uri), self._run(f"register {evidence.arm}-{evidence.seed}", "register") as run:
+        figures = {k: v for k, v in flat(evidence.figures).items() if isinstance(v, int | float)}
+        with (
+            _answers(self._target.uri),
+            self._run(f"register {evidence.method}-{evidence.seed}", "register") as run,
+        ):
             mlflow.log_metrics(figures)
             mlflow.log_artifact(str(package.folder / "README.md"))
             info = mlflow.pyfunc.log_model(
-                name=evidence.arm,
+                name=evidence.method,
                 loader_module="discern.registry.serving",
                 data_path=str(package.folder),
                 code_paths=[str(source)],
@@ -97,7 +101,7 @@ class Store:
             tags = {
                 CHECKSUM: package.checksum,
                 CODE: code_digest(source.parent),
-                "discern.arm": evidence.arm,
+                "discern.method": evidence.method,
                 "discern.seed": str(evidence.seed),
                 "discern.digest": evidence.digest,
                 "git.commit": evidence.commit,
@@ -227,13 +231,6 @@ def _example(folder: Path) -> pd.DataFrame:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return pd.DataFrame({"image": [buffer.getvalue()]})
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""The last stage: one table of arms, and one HTML file that shows how every figure came about."""
+"""The last stage: one table of methods, and one HTML file that shows how every figure came about."""

@@ -1,4 +1,4 @@
-"""From the evaluations of every arm and seed to the one table.
+"""From the evaluations of every method and seed to the one table.
 
 Outcomes are averaged over seeds image by image before resampling, so intervals and paired differences say
 how much the choice of test images matters; the spread over seeds stands beside them.
@@ -23,47 +23,49 @@ Outcomes = dict[str, NDArray[np.float64]]  # column → (N,) outcomes averaged o
 
 
 def summarise(params: Params, workspace: Workspace) -> Summary:
-    """Aggregate every arm of `params.arms` over `params.arms.seeds`.
+    """Aggregate every method of `params.methods` over `params.methods.seeds`.
 
     Raises:
-        DataError: an evaluation is missing, or two arms were evaluated on different images.
+        DataError: an evaluation is missing, or two methods were evaluated on different images.
     """
-    arms, seeds = params.arms.all, params.arms.seeds
-    metrics = {arm: [_metrics(workspace, arm, seed) for seed in seeds] for arm in arms}
-    outcomes = {arm: _outcomes(workspace, arm, seeds) for arm in arms}
+    methods, seeds = params.methods.all, params.methods.seeds
+    metrics = {method: [_metrics(workspace, method, seed) for seed in seeds] for method in methods}
+    outcomes = {method: _outcomes(workspace, method, seeds) for method in methods}
     control = params.report.control
     samples, resampling_seed = params.evaluate.bootstrap.samples, params.evaluate.bootstrap.seed
 
-    figures: dict[str, dict[str, Figure]] = {arm: {} for arm in arms}
-    for arm in arms:
-        for measure in (*MEASURES, *share_measures(_keys(metrics[arm]))):
-            per_seed = [_value(one, measure) for one in metrics[arm]]
+    figures: dict[str, dict[str, Figure]] = {method: {} for method in methods}
+    for method in methods:
+        for measure in (*MEASURES, *share_measures(_keys(metrics[method]))):
+            per_seed = [_value(one, measure) for one in metrics[method]]
             values = [value for value in per_seed if value is not None]
             if len(values) < len(seeds):
                 continue
             figure: dict[str, Any] = {
                 "mean": _rounded(float(np.mean(values))),
                 "seeds": [_rounded(value) for value in values],
-                "subsets": _over_subsets(metrics[arm], measure),
+                "subsets": _over_subsets(metrics[method], measure),
             }
-            ours = outcomes[arm].get(measure.column or "")
+            ours = outcomes[method].get(measure.column or "")
             theirs = outcomes[control].get(measure.column or "")
             if ours is not None:
                 bounds = mean_interval(ours, samples, resampling_seed)
                 figure["interval"] = (_rounded(bounds.low), _rounded(bounds.high))
             elif len(seeds) == 1:
-                figure["interval"] = _own_interval(metrics[arm][0], measure)
-            if ours is not None and theirs is not None and arm != control:
+                figure["interval"] = _own_interval(metrics[method][0], measure)
+            if ours is not None and theirs is not None and method != control:
                 figure |= _comparison(ours, theirs, samples, resampling_seed)
-            figures[arm][measure.key] = Figure(**figure)
+            figures[method][measure.key] = Figure(**figure)
     first = metrics[control][0]
     return Summary(
         control=control,
         seeds=list(seeds),
         images={name: int(count) for name, count in first.get("images", {}).items()},
         floor=_floor(first),
-        notes=list(dict.fromkeys(note for arm in arms for one in metrics[arm] for note in one.get("notes", []))),
-        arms=figures,
+        notes=list(
+            dict.fromkeys(note for method in methods for one in metrics[method] for note in one.get("notes", []))
+        ),
+        methods=figures,
     )
 
 
@@ -76,7 +78,7 @@ def verdict(difference: Interval) -> Verdict:
 
 def _comparison(ours: NDArray[np.float64], theirs: NDArray[np.float64], samples: int, seed: int) -> dict[str, Any]:
     if len(ours) != len(theirs):
-        raise DataError("data/embeddings: arms were evaluated on different test images; `dvc repro` mends it")
+        raise DataError("data/embeddings: methods were evaluated on different test images; `dvc repro` mends it")
     difference = paired_difference(ours, theirs, samples, seed)
     return {
         "difference": _rounded(difference.mean),
@@ -85,12 +87,12 @@ def _comparison(ours: NDArray[np.float64], theirs: NDArray[np.float64], samples:
     }
 
 
-def _metrics(workspace: Workspace, arm: str, seed: int) -> dict[str, Any]:
-    path = workspace.metrics(arm, seed)
+def _metrics(workspace: Workspace, method: str, seed: int) -> dict[str, Any]:
+    path = workspace.metrics(method, seed)
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise DataError(f"{path}: {arm} is not evaluated for seed {seed}; `dvc repro` does it") from error
+        raise DataError(f"{path}: {method} is not evaluated for seed {seed}; `dvc repro` does it") from error
 
 
 def _value(metrics: dict[str, Any], measure: Measure) -> float | None:
@@ -129,8 +131,8 @@ def _over_subsets(metrics: list[dict[str, Any]], measure: Measure) -> tuple[floa
     return _rounded(min(lows)), _rounded(max(highs))
 
 
-def _outcomes(workspace: Workspace, arm: str, seeds: list[int]) -> Outcomes:
-    frames = [pd.read_parquet(workspace.embeddings(arm, seed) / "outcomes.parquet") for seed in seeds]
+def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> Outcomes:
+    frames = [pd.read_parquet(workspace.embeddings(method, seed) / "outcomes.parquet") for seed in seeds]
     columns = {m.column for m in MEASURES if m.column and all(m.column in frame for frame in frames)}
     averaged = {}
     for column in sorted(columns):

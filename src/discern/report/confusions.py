@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from discern.report.table import OURS
+from discern.params.pipeline import OURS
 from discern.workspace import Workspace
 
 

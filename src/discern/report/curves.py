@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from discern.params.pipeline import Params
+from discern.params.pipeline import CONTINUE, OURS, Params
 from discern.report import figures
 from discern.report.figures import Curve
 from discern.workspace import Workspace
@@ -24,19 +24,19 @@ class Panel:
 
 
 def training(params: Params, workspace: Workspace, classes: int) -> list[Panel]:
-    """Loss, kNN accuracy and spread of the embeddings over training, one line for each arm and seed.
+    """Loss, kNN accuracy and spread of the embeddings over training, one line for each method and seed.
 
-    Only of as many arms, the first, as there are colours that can be told apart.
+    Only of as many methods, the first, as there are colours that can be told apart.
     """
     frames: list[tuple[int | None, pd.DataFrame]] = []
-    # Our arm and its controls go on from the base encoder, so their passes count from its last.
-    continued = {"discern", *params.arms.controls}
-    for number, arm in [(None, "base"), *enumerate(params.arms.all[: figures.ARM_COLOURS])]:
-        for seed in params.arms.seeds:
-            path = workspace.curve(arm, seed)
+    # Our method and its controls go on from the base encoder, so their passes count from its last.
+    continued = {OURS, CONTINUE, *params.methods.controls}
+    for number, method in [(None, "base"), *enumerate(params.methods.all[: figures.METHOD_COLOURS])]:
+        for seed in params.methods.seeds:
+            path = workspace.curve(method, seed)
             if path.is_file():
                 frame = pd.read_csv(path)
-                frame["passes"] += params.pretrain_decoder.passes if arm in continued else 0
+                frame["passes"] += params.pretrain_decoder.passes if method in continued else 0
                 # The sum holds terms that have no chance level; its contrastive term has one.
                 frame["loss"] = frame["contrastive"].fillna(frame["loss"])
                 frames.append((number, frame))
@@ -45,7 +45,7 @@ def training(params: Params, workspace: Workspace, classes: int) -> list[Panel]:
         panels.append(
             Panel(
                 "Training loss",
-                Markup(figures.lines("loss", "Training loss of every arm", losses)),  # noqa: S704  our own SVG
+                Markup(figures.lines("loss", "Training loss of every method", losses)),  # noqa: S704  our own SVG
                 "Dashed: an encoder that tells no two images apart; a line that stays there learns nothing. "
                 "Losses of different methods compare only with their own dashed line.",
             )
@@ -63,7 +63,7 @@ def training(params: Params, workspace: Workspace, classes: int) -> list[Panel]:
             )
         )
     if spreads := _curves(frames, "std"):
-        svg = figures.lines("std", "Spread of the embeddings of every arm", spreads, level=1.0, bottom=0)
+        svg = figures.lines("std", "Spread of the embeddings of every method", spreads, level=1.0, bottom=0)
         panels.append(
             Panel(
                 "Spread of the embeddings",

@@ -1,17 +1,21 @@
-"""What each arm is: its place in the tables, its colour, its role, and a sentence about it."""
+"""What each method is: its place in the tables, its colour, its role, and a sentence about it.
+
+All of it is read from what stands beside the weights, so that a report says what was trained, whatever the
+parameters say by now.
+"""
 
 from dataclasses import dataclass
 
-from discern.arms import registered
-from discern.params.pipeline import Params
-from discern.params.synthesis import Continue
-from discern.report.figures import ARM_COLOURS
-from discern.report.table import OURS
+from discern.models.making import read_making
+from discern.params.methods import Floor, kinds
+from discern.params.pipeline import CONTINUE, OURS, Params
+from discern.report.figures import METHOD_COLOURS
+from discern.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One arm as the page names it; `number` is its place in the tables."""
+class Method:
+    """One method as the page names it; `number` is its place in the tables."""
 
     name: str
     kind: str
@@ -22,53 +26,52 @@ class Arm:
     @property
     def drawn(self) -> bool:
         """Whether it has a colour of its own, and so lines in the panels."""
-        return self.number < ARM_COLOURS
+        return self.number < METHOD_COLOURS
 
     @property
     def colour(self) -> str:
-        """Its colour in style.css; grey where there are more arms than colours that can be told apart."""
-        return f"var(--arm-{self.number})" if self.drawn else "var(--muted)"
+        """Its colour in style.css; grey where there are more methods than colours that can be told apart."""
+        return f"var(--method-{self.number})" if self.drawn else "var(--muted)"
 
 
-def arms(params: Params) -> list[Arm]:
-    """Every arm with what it is, in the order of the tables."""
-    return [
-        Arm(name, _kind(name, params), number, _role(name, params), _about(name, params))
-        for number, name in enumerate(params.arms.all)
-    ]
+def methods(params: Params, workspace: Workspace) -> list[Method]:
+    """Every method with what it is, in the order of the tables.
+
+    Raises:
+        ModelError: an encoder is missing.
+    """
+    seed = params.methods.seeds[0]
+    found = []
+    for number, name in enumerate(params.methods.all):
+        described = read_making(workspace.encoder(name, seed)).description
+        kind = str(described["kind"])
+        role = "ours" if name == OURS else "control" if name == params.report.control else _role(kind)
+        found.append(Method(name, kind, number, role, _about(described, params)))
+    return found
 
 
-def _kind(name: str, params: Params) -> str:
-    if name == OURS:
-        return OURS
-    return params.train_control[name].kind if name in params.arms.controls else params.train_baseline[name].kind
-
-
-def _role(name: str, params: Params) -> str:
-    if name == OURS:
-        return "ours"
-    if name == params.report.control:
-        return "control"
-    if name in params.arms.baselines and registered()[params.train_baseline[name].kind].role == "untrained":
+def _role(kind: str) -> str:
+    if kind in kinds(Floor):
         return "floor"
-    return "control" if name in params.arms.controls else "baseline"
+    return "control" if kind in (CONTINUE, "control") else "from scratch"
 
 
-def _about(name: str, params: Params) -> str:
+def _about(described: dict[str, object], params: Params) -> str:
     before, after = params.pretrain_decoder.passes, params.train_encoder.passes
-    whole = f"from scratch for the whole budget of {before + after} encoder passes per image"
-    if name == OURS:
+    kind = str(described["kind"])
+    if kind == OURS:
         return (
             f"the base encoder ({before} passes), then {after} passes with synthesized pairs: "
             "features that do not discriminate are perturbed, decoded into an image, and the encoder learns "
             "that nothing that matters has changed"
         )
-    if name in params.arms.controls:
-        control = params.train_control[name]
-        if isinstance(control, Continue):
-            return f"the same base encoder, {after} more passes with the contrastive loss alone: no pairs"
-        if control.dims == "random":
-            return "like discern, but as many features are perturbed at random"
+    if kind == CONTINUE:
+        return f"the same base encoder, {after} more passes with the contrastive loss alone: no pairs"
+    if described.get("dims") == "random":
+        return "like discern, but as many features are perturbed at random"
+    if described.get("dims") == "discriminative":
         return "like discern, but the features that do discriminate are perturbed: this must hurt"
-    arm = registered()[params.train_baseline[name].kind]
-    return arm.about if arm.role == "untrained" else f"{arm.about}; {whole}"
+    about = kinds()[kind].about()
+    if kind in kinds(Floor):
+        return about
+    return f"{about}; from scratch for the whole budget of {before + after} encoder passes per image"

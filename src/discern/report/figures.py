@@ -22,11 +22,11 @@ SIZE = (4.0, 2.7)  # inches; a panel is shown at about this size on a desk and o
 MAX_POINTS = 240  # of one line: more cannot be seen and would only weigh
 
 # Stand-ins that no figure uses otherwise → the variables that style.css defines for both themes.
-INK, MUTED, GRID, FIRST_ARM = "#000001", "#000002", "#000003", 0x10
+INK, MUTED, GRID, FIRST_METHOD = "#000001", "#000002", "#000003", 0x10
 KEPT, PERTURBED = "#000004", "#000005"
-ARM_COLOURS = 8
+METHOD_COLOURS = 8
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", KEPT: "--kept", PERTURBED: "--perturbed"} | {
-    f"#0000{FIRST_ARM + i:02x}": f"--arm-{i}" for i in range(ARM_COLOURS)
+    f"#0000{FIRST_METHOD + i:02x}": f"--method-{i}" for i in range(METHOD_COLOURS)
 }
 
 
@@ -35,7 +35,7 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-        colour: number of the arm's colour, below ARM_COLOURS; None for the shared base encoder.
+        colour: number of the method's colour, below METHOD_COLOURS; None for the shared base encoder.
         x: encoder passes per training image.
         y: the figure, NaN where it was not measured.
         chance: its value for an encoder that knows nothing, NaN where there is none.
@@ -48,8 +48,8 @@ class Curve:
 
 
 def colour(number: int | None) -> str:
-    """The stand-in colour of an arm."""
-    return MUTED if number is None else f"#0000{FIRST_ARM + number:02x}"
+    """The stand-in colour of a method."""
+    return MUTED if number is None else f"#0000{FIRST_METHOD + number:02x}"
 
 
 def lines(

@@ -8,14 +8,14 @@ from typing import Any
 from markupsafe import Markup
 
 from discern import __version__
-from discern.params.pipeline import Params
+from discern.params.pipeline import OURS, Params
 from discern.report import curves, pictures, results
 from discern.report.confusions import most_confused
-from discern.report.described import arms
+from discern.report.described import methods
 from discern.report.html import environment
 from discern.report.reproduction import duration, reproduction
 from discern.report.summary import Summary
-from discern.report.table import OURS, SHARES_TITLE, SYMBOLS, explanation, headline, spread_of
+from discern.report.table import SHARES_TITLE, SYMBOLS, explanation, headline, spread_of
 from discern.workspace import Workspace
 
 CONFUSED = 6  # pairs of classes named on the page
@@ -25,15 +25,15 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
     """The page as HTML; what is missing in the workspace is left out, with a sentence in its place.
 
     Args:
-        params: `report`, `arms` and `base` decide what is shown; the others are only described.
+        params: `report`, `methods` and `base` decide what is shown; the others are only described.
         workspace: where figures, curves and pictures lie.
-        summary: the table of arms.
+        summary: the table of methods.
     """
     jinja = environment("discern.report")
     jinja.filters["duration"] = duration
     jinja.filters["breakable"] = _breakable
-    described = arms(params)
-    seed, shown = params.arms.seeds[0], params.report.examples
+    described = methods(params, workspace)
+    seed, shown = params.methods.seeds[0], params.report.examples
     content: dict[str, Any] = {
         "version": __version__,
         "params": params,
@@ -42,7 +42,7 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         "symbols": SYMBOLS,
         "headline": headline(summary),
         "explanation": explanation(summary),
-        "arms": described,
+        "methods": described,
         "tiles": results.tiles(summary, described),
         "tables": results.tables(summary, described),
         "shares_title": SHARES_TITLE,
@@ -52,7 +52,7 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         "scores": curves.scores(workspace, seed),
         "reconstructions": pictures.reconstructions(workspace, seed, shown),
         "pairs": pictures.pairs(workspace, seed, shown),
-        "super_resolution": pictures.super_resolution(workspace, params.arms.all, seed, shown),
+        "super_resolution": pictures.super_resolution(workspace, params.methods.all, seed, shown),
         "heat_maps": pictures.heat_maps(workspace, _compared(params), seed, shown),
         "neighbours": pictures.neighbours(workspace, seed, params.report.queries, params.report.neighbours),
         "examples": pictures.examples(workspace, shown),

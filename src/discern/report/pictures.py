@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from discern.params.pipeline import Params
+from discern.params.pipeline import OURS, Params
 from discern.report import gallery
 from discern.report.gallery import SHOWN, Picture, data_uri
-from discern.report.table import OURS
 from discern.workspace import Workspace
 
 
@@ -31,9 +30,9 @@ RESTORED = ("low", "bicubic", "restored", "original")
 
 @dataclass(frozen=True)
 class Restored:
-    """Small images that one arm enlarged, each beside its original, and how near they come to it."""
+    """Small images that one method enlarged, each beside its original, and how near they come to it."""
 
-    arm: str
+    method: str
     cards: list[Card]
     figures: str
 
@@ -48,16 +47,16 @@ def pairs(workspace: Workspace, seed: int, count: int) -> list[Card]:
     return _cards(workspace.pairs(seed) / "examples.npy", ["photo", "decoded", "perturbed"], count)
 
 
-def super_resolution(workspace: Workspace, arms: list[str], seed: int, count: int) -> list[Restored]:
-    """What every arm that enlarges images makes of small ones; none where there is no such arm."""
+def super_resolution(workspace: Workspace, methods: list[str], seed: int, count: int) -> list[Restored]:
+    """What every method that enlarges images makes of small ones; none where there is no such method."""
     found = []
-    for arm in arms:
-        path = workspace.embeddings(arm, seed) / "super_resolution.npz"
+    for method in methods:
+        path = workspace.embeddings(method, seed) / "super_resolution.npz"
         if path.is_file():
             with np.load(path, allow_pickle=False) as arrays:
                 columns = zip(*(arrays[row][:count] for row in RESTORED), strict=True)
                 cards = [[_photo(one, name) for one, name in zip(card, RESTORED, strict=True)] for card in columns]
-            found.append(Restored(arm, cards, _quality(workspace.metrics(arm, seed))))
+            found.append(Restored(method, cards, _quality(workspace.metrics(method, seed))))
     return found
 
 
@@ -72,9 +71,9 @@ def _quality(path: Path) -> str:
     )
 
 
-def heat_maps(workspace: Workspace, arms: list[str], seed: int, count: int) -> list[Card]:
-    """Where the probe of each arm looks, over the same test images; the parts that matter are outlined."""
-    folders = [workspace.embeddings(arm, seed) for arm in arms]
+def heat_maps(workspace: Workspace, methods: list[str], seed: int, count: int) -> list[Card]:
+    """Where the probe of each method looks, over the same test images; the parts that matter are outlined."""
+    folders = [workspace.embeddings(method, seed) for method in methods]
     folders = [folder for folder in folders if (folder / "cams.npy").is_file()]
     if not folders:
         return []
@@ -131,7 +130,7 @@ def classes(workspace: Workspace) -> list[str]:
 
 def pair_grid(params: Params, workspace: Workspace) -> NDArray[np.uint8]:
     """The first seed's example pairs (3, n, S, S, 3)."""
-    found: NDArray[np.uint8] = np.load(workspace.pairs(params.arms.seeds[0]) / "examples.npy")
+    found: NDArray[np.uint8] = np.load(workspace.pairs(params.methods.seeds[0]) / "examples.npy")
     return found[:, : params.report.examples]
 
 

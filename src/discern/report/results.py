@@ -1,8 +1,9 @@
-"""The page's first part: every arm's figures with intervals, and its difference to the control."""
+"""The page's first part: every method's figures with intervals, and its difference to the control."""
 
 from dataclasses import dataclass
 
-from discern.report.described import Arm
+from discern.params.pipeline import OURS
+from discern.report.described import Method
 from discern.report.summary import (
     CLASS_MEANS,
     LABEL_FREE,
@@ -12,7 +13,7 @@ from discern.report.summary import (
     Measure,
     Summary,
 )
-from discern.report.table import OURS, SYMBOLS, heading, number, span
+from discern.report.table import SYMBOLS, heading, number, span
 
 MARGIN = 0.06  # of a bar's axis, left free on both sides
 REACH = 2.0  # the axis of differences reaches this many times as far as our own intervals
@@ -37,10 +38,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of arms; `reference` is where each column's thin line stands, in percent of its axis."""
+    """A table of methods; `reference` is where each column's thin line stands, in percent of its axis."""
 
     columns: list[str]
-    rows: list[tuple[Arm, list[Cell]]]
+    rows: list[tuple[Method, list[Cell]]]
     reference: list[float | None]
 
     @property
@@ -59,27 +60,27 @@ class Tile:
     verdict: str = ""
 
 
-def tiles(summary: Summary, described: list[Arm]) -> list[Tile]:
+def tiles(summary: Summary, described: list[Method]) -> list[Tile]:
     """The figures that the verdict rests on; none without labels."""
     measure = next(iter(summary.shown(LABELLED)), None)
     if measure is None:
         return []
     control = summary.control
     found = []
-    for arm in dict.fromkeys((OURS, control)):
-        figure = summary.arms[arm].get(measure.key)
+    for method in dict.fromkeys((OURS, control)):
+        figure = summary.methods[method].get(measure.key)
         if figure:
             note = f"95 % interval {span(measure, figure.interval)}" if figure.interval else ""
-            name = arm if arm == OURS else f"{arm}, the control"
+            name = method if method == OURS else f"{method}, the control"
             found.append(Tile(name, f"{number(measure, figure.mean)} %", note))
-    ours = summary.arms[OURS].get(measure.key)
+    ours = summary.methods[OURS].get(measure.key)
     if ours and ours.difference is not None and ours.difference_interval and ours.verdict:
         value = number(measure, ours.difference, signed=True)
         bounds = span(measure, ours.difference_interval, signed=True)
         found.append(Tile("Difference in points", value, f"{bounds}: {ours.verdict}", ours.verdict))
     # The same network, not the first of the floors: pixels and hand-made features are floors too.
-    untrained = next((arm.name for arm in described if arm.kind == "random_init"), None)
-    floor = summary.arms[untrained].get(measure.key) if untrained else None
+    untrained = next((method.name for method in described if method.kind == "random_init"), None)
+    floor = summary.methods[untrained].get(measure.key) if untrained else None
     majority = summary.floor.get("majority")
     guess = f"always the largest class: {number(measure, majority)} %" if majority is not None else ""
     if floor:
@@ -89,16 +90,19 @@ def tiles(summary: Summary, described: list[Arm]) -> list[Tile]:
     return found
 
 
-def figures(summary: Summary, described: list[Arm], measures: tuple[Measure, ...]) -> Grid | None:
-    """Figures of every arm on the measures that there are; None when there are none."""
+def figures(summary: Summary, described: list[Method], measures: tuple[Measure, ...]) -> Grid | None:
+    """Figures of every method on the measures that there are; None when there are none."""
     shown = summary.shown(measures)
     if not shown:
         return None
     # An untrained encoder is so far off that the others could not be told apart on its scale.
-    trained = [summary.arms[arm.name] for arm in described if arm.role != "floor"]
+    trained = [summary.methods[method.name] for method in described if method.role != "floor"]
     axes = {m.key: _axis([f for found in trained if (f := found.get(m.key))]) for m in shown}
-    rows = [(arm, [_cell(m, summary.arms[arm.name].get(m.key), axes[m.key]) for m in shown]) for arm in described]
-    control = summary.arms[summary.control]
+    rows = [
+        (method, [_cell(m, summary.methods[method.name].get(m.key), axes[m.key]) for m in shown])
+        for method in described
+    ]
+    control = summary.methods[summary.control]
     reference = [
         _position(control[m.key].mean, axes[m.key]) if m.key in control and control[m.key].interval else None
         for m in shown
@@ -106,7 +110,7 @@ def figures(summary: Summary, described: list[Arm], measures: tuple[Measure, ...
     return Grid([heading(m) for m in shown], rows, reference)
 
 
-def shares(summary: Summary, described: list[Arm]) -> Grid | None:
+def shares(summary: Summary, described: list[Method]) -> Grid | None:
     """The linear probe on shares of the labels, with the spread over draws; None where no share was scored."""
     shown = summary.shown(summary.shares)
     if not shown:
@@ -118,37 +122,37 @@ def shares(summary: Summary, described: list[Arm]) -> Grid | None:
         note = f"draws {span(measure, figure.subsets)}" if figure.subsets else ""
         return Cell(number(measure, figure.mean), note=note)
 
-    rows = [(arm, [cell(m, summary.arms[arm.name].get(m.key)) for m in shown]) for arm in described]
+    rows = [(method, [cell(m, summary.methods[method.name].get(m.key)) for m in shown]) for method in described]
     return Grid([heading(m) for m in shown], rows, [None] * len(shown))
 
 
-def differences(summary: Summary, described: list[Arm]) -> Grid | None:
+def differences(summary: Summary, described: list[Method]) -> Grid | None:
     """Paired differences to the control, in points; None when nothing is compared."""
     shown = [
         m
         for m in summary.shown((*LABELLED, *OTHER_PROTOCOLS))
-        if any(arm[m.key].difference is not None for arm in summary.arms.values() if m.key in arm)
+        if any(method[m.key].difference is not None for method in summary.methods.values() if m.key in method)
     ]
     if not shown:
         return None
     ours = [
         abs(bound)
         for m in shown
-        if (figure := summary.arms[OURS].get(m.key))
+        if (figure := summary.methods[OURS].get(m.key))
         for bound in figure.difference_interval or ()
     ]
     # One axis for all columns, zero in its middle, so that lengths can be compared across measures.
     reach = REACH * max(ours, default=0.5) or 0.01
     axis = (-reach, reach)
     rows = [
-        (arm, [_difference(m, summary.arms[arm.name].get(m.key), axis) for m in shown])
-        for arm in described
-        if arm.name != summary.control
+        (method, [_difference(m, summary.methods[method.name].get(m.key), axis) for m in shown])
+        for method in described
+        if method.name != summary.control
     ]
     return Grid([m.title for m in shown], rows, [_position(0.0, axis)] * len(shown))
 
 
-def tables(summary: Summary, described: list[Arm]) -> dict[str, Grid | None]:
+def tables(summary: Summary, described: list[Method]) -> dict[str, Grid | None]:
     """All tables of the page by name."""
     return {
         "labelled": figures(summary, described, (*LABELLED, *CLASS_MEANS)),

@@ -1,4 +1,4 @@
-"""What the tables of arms hold: every figure with its interval and its difference to the control.
+"""What the tables of methods hold: every figure with its interval and its difference to the control.
 
 A column is one protocol: what is scored in another way stands in a column of its own. `discern.report.aggregate`
 makes it from the evaluations, metrics/summary.json keeps it, and `discern.report.table`, `discern.report.terminal`
@@ -23,7 +23,7 @@ class Measure:
     """One column of the table.
 
     Attributes:
-        key: section and name in metrics/arms/ARM/SEED.json.
+        key: section and name in metrics/methods/METHOD/SEED.json.
         title: name for people.
         column: per-image outcome in outcomes.parquet whose mean is the figure, or None where there is none
             (then there is no interval either).
@@ -57,7 +57,7 @@ CLASS_MEANS = (
     Measure("probe.balanced", "Balanced accuracy", percent=True),
     Measure("probe.macro_f1", "Macro F1", percent=True),
 )
-# Each a protocol of its own, for arms that have it.
+# Each a protocol of its own, for methods that have it.
 OTHER_PROTOCOLS = (
     Measure("knn.top1_large", "kNN, large k", "knn_large_correct", percent=True),
     Measure("mlp.top1", "MLP probe", "mlp_correct", percent=True),
@@ -77,14 +77,14 @@ def share_measures(keys: Iterable[str]) -> tuple[Measure, ...]:
 
 
 class Figure(BaseModel):
-    """One figure of one arm. Lists keep bounds out of the columns of `dvc exp show`.
+    """One figure of one method. Lists keep bounds out of the columns of `dvc exp show`.
 
     Attributes:
         mean: over seeds.
         interval: 95 % bootstrap interval over test images, of outcomes averaged over seeds.
         seeds: the figure of every seed.
         subsets: lowest and highest over draws of training labels, of all seeds; no interval.
-        difference: arm minus control, paired by test image.
+        difference: method minus control, paired by test image.
         difference_interval: its 95 % interval.
         verdict: whether that interval excludes 0, and on which side.
     """
@@ -109,12 +109,12 @@ class Summary(BaseModel):
     """metrics/summary.json.
 
     Attributes:
-        control: the arm that every other is compared with.
-        seeds: seeds that every arm was trained with.
+        control: the method that every other is compared with.
+        seeds: seeds that every method was trained with.
         images: numbers of images by split, and of classes.
         floor: what needs no encoder, e.g. the accuracy of always naming the largest class.
         notes: what the evaluations had to leave out, and why.
-        arms: figures by arm, then by `Measure.key`; the order is the table's.
+        methods: figures by method, then by `Measure.key`; the order is the table's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -124,7 +124,7 @@ class Summary(BaseModel):
     images: dict[str, int]
     floor: dict[str, float]
     notes: list[str]
-    arms: dict[str, dict[str, Figure]]
+    methods: dict[str, dict[str, Figure]]
 
     @property
     def labelled(self) -> bool:
@@ -134,12 +134,12 @@ class Summary(BaseModel):
     @property
     def shares(self) -> tuple[Measure, ...]:
         """Columns of the table of label fractions, all labels last; none where no share was scored."""
-        parts = share_measures(key for figures in self.arms.values() for key in figures)
+        parts = share_measures(key for figures in self.methods.values() for key in figures)
         return (*parts, ALL_LABELS) if parts else ()
 
     def shown(self, measures: tuple[Measure, ...]) -> list[Measure]:
-        """Those of the measures that at least one arm has."""
-        return [m for m in measures if any(m.key in figures for figures in self.arms.values())]
+        """Those of the measures that at least one method has."""
+        return [m for m in measures if any(m.key in figures for figures in self.methods.values())]
 
     def write(self, path: Path) -> None:
         """Write it as JSON with a newline at the end; equal summaries give equal bytes."""

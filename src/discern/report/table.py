@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from discern.params.pipeline import OURS
 from discern.report.summary import (
     CLASS_MEANS,
     LABEL_FREE,
@@ -13,7 +14,6 @@ from discern.report.summary import (
     Verdict,
 )
 
-OURS = "discern"
 SHARES_TITLE = "Linear probe on a share of the labels"
 SYMBOLS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "undecided": "≈"}
 
@@ -33,7 +33,7 @@ def span(measure: Measure, interval: tuple[float, float], *, signed: bool = Fals
 
 
 def headline(summary: Summary) -> str:
-    """The verdict on our arm in one line."""
+    """The verdict on our method in one line."""
     figure, measure = _primary(summary)
     if figure is None or measure is None:
         return "No labels: the encoders are trained, but nothing here says which is better"
@@ -61,7 +61,7 @@ def explanation(summary: Summary) -> list[str]:
     others = [
         f"{m.title} {number(m, f.difference, signed=True)} ({f.verdict})"
         for m in summary.shown(LABELLED)
-        if m != measure and (f := summary.arms[OURS].get(m.key)) is not None and f.difference is not None
+        if m != measure and (f := summary.methods[OURS].get(m.key)) is not None and f.difference is not None
     ]
     if others:
         sentences.append(f"On the other measures, in points: {'; '.join(others)}.")
@@ -76,23 +76,23 @@ def explanation(summary: Summary) -> list[str]:
 
 
 def markdown(summary: Summary) -> str:
-    """The tables of arms and the paired differences, as Markdown."""
+    """The tables of methods and the paired differences, as Markdown."""
     lines = [f"**{headline(summary)}.** {' '.join(explanation(summary))}", ""]
     for group in (LABELLED, (*CLASS_MEANS, *OTHER_PROTOCOLS)):
-        lines += _arms_table(summary, group, _cell)
+        lines += _methods_table(summary, group, _cell)
     if shares := summary.shares:
         lines += [f"{SHARES_TITLE}, accuracy in percent; {spread_of(summary)}:", ""]
-        lines += _arms_table(summary, shares, _share_cell)
-    lines += _arms_table(summary, LABEL_FREE, _cell)
+        lines += _methods_table(summary, shares, _share_cell)
+    lines += _methods_table(summary, LABEL_FREE, _cell)
     differing = [m for m in summary.shown((*LABELLED, *OTHER_PROTOCOLS)) if compared(summary, m)]
     if differing:
         lines += [f"Difference to `{summary.control}`, paired by test image, in points:", ""]
         lines += _markdown_table(
-            ["arm", *(m.title for m in differing)],
+            ["method", *(m.title for m in differing)],
             [
-                [_name(arm, summary), *(_difference_cell(m, figures.get(m.key)) for m in differing)]
-                for arm, figures in summary.arms.items()
-                if arm != summary.control
+                [_name(method, summary), *(_difference_cell(m, figures.get(m.key)) for m in differing)]
+                for method, figures in summary.methods.items()
+                if method != summary.control
             ],
         )
     lines.append(
@@ -111,15 +111,15 @@ def spread_of(summary: Summary) -> str:
 def _primary(summary: Summary) -> tuple[Figure | None, Measure | None]:
     """Our figure on the first measure there is: the one that the verdict is about."""
     for measure in summary.shown(LABELLED):
-        figure = summary.arms[OURS].get(measure.key)
+        figure = summary.methods[OURS].get(measure.key)
         if figure is not None:
             return figure, measure
     return None, None
 
 
 def _seeds_ahead(summary: Summary, measure: Measure) -> str:
-    """In how many seeds our arm is ahead: what the intervals do not cover."""
-    ours, control = summary.arms[OURS][measure.key].seeds, summary.arms[summary.control][measure.key].seeds
+    """In how many seeds our method is ahead: what the intervals do not cover."""
+    ours, control = summary.methods[OURS][measure.key].seeds, summary.methods[summary.control][measure.key].seeds
     ahead = sum(a > b for a, b in zip(ours, control, strict=True))
     return f"{OURS} is ahead of {summary.control} in {ahead} of {len(ours)} seeds."
 
@@ -128,7 +128,7 @@ def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
     name = measure.title[0].lower() + measure.title[1:] if measure.title != "kNN" else "kNN"
     if figure.difference is None or figure.difference_interval is None:
         return f"{OURS} is itself the control; nothing is compared."
-    control = summary.arms[summary.control][measure.key]
+    control = summary.methods[summary.control][measure.key]
     sentence = (
         f"{measure.title} accuracy is {number(measure, figure.mean)} % with synthesized pairs and "
         f"{number(measure, control.mean)} % for {summary.control}, which spends the same number of encoder "
@@ -143,9 +143,10 @@ def _comparison(summary: Summary, figure: Figure, measure: Measure) -> str:
 
 
 def compared(summary: Summary, measure: Measure) -> bool:
-    """Whether any arm's difference to the control is known."""
+    """Whether any method's difference to the control is known."""
     return any(
-        measure.key in figures and figures[measure.key].difference is not None for figures in summary.arms.values()
+        measure.key in figures and figures[measure.key].difference is not None
+        for figures in summary.methods.values()
     )
 
 
@@ -155,10 +156,10 @@ def heading(measure: Measure) -> str:
     return f"{measure.title} %" if percent else measure.title
 
 
-def _name(arm: str, summary: Summary) -> str:
-    if arm == OURS:
-        return f"**{arm}**"
-    return f"{arm} (control)" if arm == summary.control else arm
+def _name(method: str, summary: Summary) -> str:
+    if method == OURS:
+        return f"**{method}**"
+    return f"{method} (control)" if method == summary.control else method
 
 
 def _cell(measure: Measure, figure: Figure | None) -> str:
@@ -168,18 +169,18 @@ def _cell(measure: Measure, figure: Figure | None) -> str:
     return f"{text} ({span(measure, figure.interval)})" if figure.interval else text
 
 
-def _arms_table(
+def _methods_table(
     summary: Summary, group: tuple[Measure, ...], cell: Callable[[Measure, Figure | None], str]
 ) -> list[str]:
-    """One row for each arm, one column for each measure that there is; nothing where there is none."""
+    """One row for each method, one column for each measure that there is; nothing where there is none."""
     measures = summary.shown(group)
     if not measures:
         return []
     rows = [
-        [_name(arm, summary), *(cell(m, figures.get(m.key)) for m in measures)]
-        for arm, figures in summary.arms.items()
+        [_name(method, summary), *(cell(m, figures.get(m.key)) for m in measures)]
+        for method, figures in summary.methods.items()
     ]
-    return _markdown_table(["arm", *(heading(m) for m in measures)], rows)
+    return _markdown_table(["method", *(heading(m) for m in measures)], rows)
 
 
 def _share_cell(measure: Measure, figure: Figure | None) -> str:

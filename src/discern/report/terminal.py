@@ -1,16 +1,17 @@
-"""The tables of arms for a terminal of 80 columns."""
+"""The tables of methods for a terminal of 80 columns."""
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from discern.params.pipeline import OURS
 from discern.report.summary import LABEL_FREE, LABELLED, Figure, Measure, Summary, Verdict
-from discern.report.table import OURS, SHARES_TITLE, SYMBOLS, compared, number, span, spread_of
+from discern.report.table import SHARES_TITLE, SYMBOLS, compared, number, span, spread_of
 
 COLOURS: dict[Verdict, str] = {"better": "green", "worse": "red", "undecided": ""}
 
 
-def arms(summary: Summary) -> Table:
+def methods(summary: Summary) -> Table:
     """The main figures over their intervals, and the difference to the control."""
     measures = summary.shown(LABELLED) or summary.shown(LABEL_FREE)
     differing = bool(measures) and compared(summary, measures[0])
@@ -25,11 +26,11 @@ def arms(summary: Summary) -> Table:
             f"Δ {name}: difference to {summary.control} in points, {SYMBOLS['better']} better, "
             f"{SYMBOLS['worse']} worse, {SYMBOLS['undecided']} undecided"
         )
-    for arm, figures in summary.arms.items():
+    for method, figures in summary.methods.items():
         found = [figures.get(measure.key) for measure in measures]
         cells = [_cell(m, f, f.interval if f else None) for m, f in zip(measures, found, strict=True)]
         cells += [_difference(measures[0], found[0])] if differing else []
-        table.add_row(_name(arm), *cells)
+        table.add_row(_name(method), *cells)
     return table
 
 
@@ -42,22 +43,22 @@ def shares(summary: Summary) -> Table | None:
     table.caption = f"{SHARES_TITLE}, accuracy in percent; {spread_of(summary)}"
     for measure in measures:
         table.add_column(measure.title, justify="right", no_wrap=True)
-    for arm, figures in summary.arms.items():
+    for method, figures in summary.methods.items():
         found = [figures.get(measure.key) for measure in measures]
         cells = [_cell(m, f, f.subsets if f else None) for m, f in zip(measures, found, strict=True)]
-        table.add_row(_name(arm), *cells)
+        table.add_row(_name(method), *cells)
     return table
 
 
 def _table() -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.caption_justify = "left"
-    table.add_column("arm", no_wrap=True)
+    table.add_column("method", no_wrap=True)
     return table
 
 
-def _name(arm: str) -> Text:
-    return Text(arm, style="bold" if arm == OURS else "")
+def _name(method: str) -> Text:
+    return Text(method, style="bold" if method == OURS else "")
 
 
 def _cell(measure: Measure, figure: Figure | None, bounds: tuple[float, float] | None) -> Text:

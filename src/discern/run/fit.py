@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from discern.images.loading import Budget, ImageStore
-from discern.images.packed import PackedSplit
-from discern.errors import DataError
 from discern.embedding.features import Precision, extract
 from discern.embedding.knn import vote
+from discern.errors import DataError
+from discern.images.loading import Budget, ImageStore
+from discern.images.packed import PackedSplit
 from discern.models.encoder import ImageEncoder
-from discern.models.weights import Making
+from discern.models.making import Making
 from discern.params.model import ParamModel
-from discern.settings import settings
 from discern.run import signals
 from discern.run.context import Context
+from discern.settings import settings
 from discern.training.checkpoint import Checkpoint
 from discern.training.device import make_deterministic
 from discern.training.distributed import World
@@ -188,7 +188,7 @@ def _thinned(split: PackedSplit) -> PackedSplit:
 
 
 def write_curve(path: Path, rows: list[Row]) -> None:
-    """The training curve as CSV: columns common to all, empty where a term does not exist, then the method's own."""
+    """The training curve as CSV: columns common to all, empty where a term does not exist, then others."""
     columns = [*CURVE, *sorted({key for row in rows for key in row}.difference(CURVE))]
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from discern.images.loading import Budget
-from discern.params.model import ParamModel
-from discern.run.context import Context
-from discern.run.fit import Inputs, fit, load_inputs, making
 from discern.methods.build import load_two_view
 from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.models.weights import save_encoder
+from discern.params.model import ParamModel
+from discern.run.context import Context
+from discern.run.fit import Inputs, fit, load_inputs, making
 from discern.training.objective import Objective
 from discern.workspace import atomic_dir
 

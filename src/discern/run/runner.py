@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from discern.dvcfiles.graph import declared
 from discern.errors import DiscernError, InterruptedStageError, StorageError
 from discern.machine import shared_environment
+from discern.nested import flat
 from discern.params.load import load
+from discern.run import guardian, signals
+from discern.run.context import Context
 from discern.settings import settings, silence_telemetry
-from discern.dvcfiles.graph import declared
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace
 
@@ -64,8 +67,9 @@ def execute(
 def _run(stage: str, seed: int | None, method: str | None, run: Callable[[Context], None]) -> None:
     workspace = Workspace(Path.cwd())
     params = load(Path("params.yaml"))
-    known = declared(workspace.root, stage, {"seed": str(seed), "method": str(method)})
-    plain = params.model_dump(by_alias=True, mode="json")
+    described = {name: one.model_dump(mode="json") for name, one in params.described.items()}
+    plain = {**params.model_dump(by_alias=True, mode="json"), "described": described}
+    known = declared(workspace.root, stage, {**flat(plain), "item.seed": seed, "item.method": method})
     # Of several processes that train together, the first keeps the record and writes the outputs.
     tracking = False if os.environ.get("RANK", "0") != "0" else None
     record = Recorder(_stage_id(stage, seed, method), workspace, plain, known.params, known.upstream, tracking)

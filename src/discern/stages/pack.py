@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from discern.data.manifest import ImageTar
-from discern.images.packed import PackedSplit
 from discern.data.packing import PartMasks, pack_images, pack_masks
 from discern.data.splits import SPLITS
+from discern.images.packed import PackedSplit
 from discern.run.context import Context
 from discern.workspace import atomic_dir
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from discern.embedding.features import extract
 from discern.images.quality import psnr, ssim
-from discern.images.views import denormalise, to_unit, to_uint8
+from discern.images.views import denormalise, to_uint8, to_unit
 from discern.methods.build import build_two_view
 from discern.methods.parts.joint_embedding import save_heads
 from discern.models.build import build_encoder

@@ -1,5 +1,4 @@
-"""report: the table of arms, and the one HTML file that shows how it came about."""
-
+"""report: the table of methods, and the one HTML file that shows how it came about."""
 
 from discern.run.context import Context
 from discern.workspace import atomic_file
@@ -24,7 +23,11 @@ def run(ctx: Context) -> None:
     with atomic_file(workspace.report) as path:
         path.write_text(render(ctx.params, workspace, summary), encoding="utf-8")
 
-    figures = {f"{arm}.{key}": figure.mean for arm, found in summary.arms.items() for key, figure in found.items()}
+    figures = {
+        f"{method}.{key}": figure.mean
+        for method, found in summary.methods.items()
+        for key, figure in found.items()
+    }
     ctx.record.metrics(figures)
     ctx.record.pipeline_metrics(figures)
     for file in (workspace.report, table):

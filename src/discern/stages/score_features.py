@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from discern.embedding.features import extract
 from discern.images.packed import PackedSplit
 from discern.images.views import Augment
-from discern.embedding.features import extract
 from discern.methods.build import load_two_view
 from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.run.context import Context

@@ -14,8 +14,8 @@ import pandas as pd
 from discern.data import manifest, report, splits, validation
 from discern.data.validation import Finding
 from discern.errors import DataError
-from discern.settings import home
 from discern.run.context import Context
+from discern.settings import home
 from discern.workspace import atomic_dir, atomic_file
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from discern.nested import flat
 from discern.settings import home, settings
 from discern.tracking import provenance, run_record
 from discern.tracking.spool import Spool, deliver_in_background
@@ -111,7 +112,7 @@ class Recorder:
             self._send("dataset", table=str(table), name=name, digest=digest, context=context)
 
     def pipeline_artifact(self, path: Path, folder: str = "") -> None:
-        """Copy a file or a folder to the run of the whole pipeline, e.g. the table of arms."""
+        """Copy a file or a folder to the run of the whole pipeline, e.g. the table of methods."""
         self._send_artifact(path, folder, of_pipeline=True)
 
     def pipeline_metrics(self, values: Mapping[str, float]) -> None:
@@ -252,15 +253,9 @@ class Recorder:
         return f"waiting: {error}" if error else "recorded"
 
 
-def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+def flatten(tree: Mapping[str, object]) -> dict[str, str]:
     """Nested parameters as `train_encoder.pair_weight` → text, the names of `dvc params diff`."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(tree).items()}
 
 
 def _is_used(key: str, used: list[str]) -> bool:

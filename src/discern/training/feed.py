@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from discern.errors import ParamsError
 from discern.images.loading import ImageStore
 from discern.images.randomness import seeded
-from discern.errors import ParamsError
 from discern.training.objective import Batch
 from discern.training.schedule import Plan
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from discern.images.loading import ImageStore, ReadAhead
 from discern.errors import InterruptedStageError
+from discern.images.loading import ImageStore, ReadAhead
 from discern.models.encoder import ImageEncoder
 from discern.params.base import Base
 from discern.training.checkpoint import Checkpoint, State

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discern.methods.parts.follower import Follower
+from discern.methods.parts.joint_embedding import Contrast, JointEmbedding
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.methods.parts.joint_embedding import Contrast, JointEmbedding
-from discern.methods.parts.follower import Follower
 
 
 class Predictive(JointEmbedding):

@@ -8,12 +8,12 @@ from lightly.models.modules import MoCoProjectionHead
 from torch import Tensor, nn
 
 from discern.errors import ParamsError
+from discern.methods.parts.follower import Follower
+from discern.methods.parts.joint_embedding import Contrast, JointEmbedding
 from discern.models.collectives import gather
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
 from discern.params.two_view import Queue
-from discern.methods.parts.joint_embedding import Contrast, JointEmbedding
-from discern.methods.parts.follower import Follower
 
 
 class QueueContrast(JointEmbedding):

@@ -21,7 +21,7 @@ from discern.params.two_view import DINO
 class DINOMethod(JointEmbedding):
     """Each view's student predicts the other view's teacher; two views of full size, without DINO's small crops.
 
-    Every arm sees the same views, so the paper's multi-crop is left out; so are the schedules of the teacher's
+    Every method sees the same views, so the paper's multi-crop is left out; so are the schedules of the teacher's
     momentum and temperature.
 
     Args:

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
+from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.methods.parts.joint_embedding import JointEmbedding
 
 
 class ContrastiveTarget:

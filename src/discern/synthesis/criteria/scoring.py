@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from discern.params.synthesis import ScoreFeatures
 from discern.methods.parts.joint_embedding import JointEmbedding
+from discern.params.synthesis import ScoreFeatures
 from discern.synthesis.criteria.basis import Basis
 
 

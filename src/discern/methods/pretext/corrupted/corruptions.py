@@ -1,9 +1,9 @@
 """Corruptions of normalised views, on the device, with parameters of their own for every image.
 
 They are those of arXiv 2107.13973, which trains SimCLR on pairs of an image and its corrupted version. Lengths
-are shares of the view's side, so that they scale with it. As in `discern.images.views`, what happens to an image is
-a function of (seed, epoch, view, image number): it is drawn where the image numbers lie, on the CPU, and nothing
-here waits for the device.
+are shares of the view's side, so that they scale with it. As in `discern.images.views`, what happens to an image
+is a function of (seed, epoch, view, image number): it is drawn where the image numbers lie, on the CPU, and
+nothing here waits for the device.
 """
 
 from dataclasses import dataclass

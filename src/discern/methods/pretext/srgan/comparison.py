@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discern.images.packed import evenly_spread
+from discern.images.quality import psnr, ssim
 from discern.images.views import to_unit
 from discern.methods.pretext.srgan.networks import SCALE, bicubic, downscale
-from discern.images.quality import psnr, ssim
 
 PICTURES = "super_resolution.npz"
 FIGURES = "super_resolution.json"

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.images.views import normalise
 from discern.errors import ParamsError
+from discern.images.views import normalise
 from discern.models.precision import full
 from discern.models.pretrained import IMAGENET, published, read
 from discern.params.pretext import VGGContent
