@@ -71,7 +71,7 @@ class TwoSided(JointEmbedding):
 
 
 def nt_xent(params: NTXent, encoder: ImageEncoder) -> TwoSided:
-    """SimCLR's projector and loss around an encoder; at chance ln(2 N - 1): all others are as near as the right one."""
+    """SimCLR's projector and loss around an encoder; at chance all others are as near as the right one."""
     projector = SimCLRProjectionHead(encoder.dim, params.hidden, params.dim)
     # It gathers the embeddings of all processes itself, and compares only its own with them.
     loss = NTXentLoss(temperature=params.temperature, gather_distributed=True)
