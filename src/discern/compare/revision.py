@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 
+from discern.dvcfiles.read import mapping, outs
 from discern.errors import RevisionError
 
 WORKSPACE = "workspace"
@@ -69,8 +69,7 @@ class Revision:
 
     def yaml(self, path: str) -> dict[str, Any]:
         """A YAML file that Git tracks, read as DVC reads it; empty where this revision has none."""
-        text = self.text(path)
-        return dict(YAML(typ="safe", pure=True).load(text)) if text else {}
+        return mapping(self.text(path))
 
     def tracked(self, path: str) -> IO[bytes] | None:
         """A file that DVC tracks, None where neither the cache nor the remote has it."""
@@ -96,12 +95,7 @@ class Revision:
     @cached_property
     def outs(self) -> dict[str, str]:
         """Checksum of every output in dvc.lock, by path."""
-        stages = self.yaml("dvc.lock").get("stages", {})
-        return {
-            out["path"]: str(out.get("md5", out.get("hash", "")))
-            for stage in stages.values()
-            for out in stage.get("outs", [])
-        }
+        return dict(outs(self.yaml("dvc.lock").get("stages", {})))
 
     @cached_property
     def _files(self) -> Any:

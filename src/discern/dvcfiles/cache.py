@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ruamel.yaml import YAML
+from discern.dvcfiles.read import outs, stages
 
 
 def cache_folder(root: Path) -> Path:
@@ -36,15 +36,12 @@ def rotten(root: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _outputs(root: Path, folder: Path) -> dict[str, list[str]]:
     """Checksum → paths of outputs, single files of folders included."""
-    lock = root / "dvc.lock"
-    known = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8")) if lock.is_file() else {}
     paths: dict[str, list[str]] = {}
-    for stage in known.get("stages", {}).values():
-        for out in stage.get("outs", []):
-            paths.setdefault(out["md5"], []).append(out["path"])
-            listing = folder / "files" / "md5" / out["md5"][:2] / out["md5"][2:]
-            for entry in _entries(listing) if out["md5"].endswith(".dir") else []:
-                paths.setdefault(entry["md5"], []).append(f"{out['path']}/{entry['relpath']}")
+    for path, digest in outs(stages(root / "dvc.lock")):
+        paths.setdefault(digest, []).append(path)
+        listing = folder / "files" / "md5" / digest[:2] / digest[2:]
+        for entry in _entries(listing) if digest.endswith(".dir") else []:
+            paths.setdefault(entry["md5"], []).append(f"{path}/{entry['relpath']}")
     return paths
 
 

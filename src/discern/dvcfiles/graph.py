@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from discern.dvcfiles.read import overlap, stages
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def declared(root: Path, stage: str, values: Mapping[str, object]) -> Declared:
         stage: its name, without matrix key.
         values: what stands for `${…}` in dvc.yaml, e.g. `{"item.method": "simclr", "pretrain_decoder.loss": …}`.
     """
-    entry = _stages(root / "dvc.yaml").get(stage)
+    entry = stages(root / "dvc.yaml").get(stage)
     if entry is None:
         return Declared(None, frozenset())
 
@@ -40,28 +40,16 @@ def declared(root: Path, stage: str, values: Mapping[str, object]) -> Declared:
         return [re.sub(r"\$\{([\w.]+)\}", lambda match: str(values.get(match[1], "")), name) for name in names]
 
     params = [re.sub(r"^methods/(\w+)\.yaml$", r"described.\1", name) for name in listed("params")]
-    return Declared(params, _upstream(_stages(root / "dvc.lock"), listed("deps")))
+    return Declared(params, _upstream(stages(root / "dvc.lock"), listed("deps")))
 
 
 def _upstream(locked: Mapping[str, Any], deps: list[str]) -> frozenset[str]:
     found: set[str] = set()
     paths = list(deps)
     while paths:
-        path = PurePosixPath(paths.pop())
+        path = paths.pop()
         for name, entry in locked.items():
-            if name not in found and any(_overlap(path, out["path"]) for out in entry.get("outs", [])):
+            if name not in found and any(overlap(path, out["path"]) for out in entry.get("outs", [])):
                 found.add(name)
                 paths += [dep["path"] for dep in entry.get("deps", [])]
     return frozenset(found)
-
-
-def _overlap(path: PurePosixPath, out: str) -> bool:
-    return path.is_relative_to(out) or PurePosixPath(out).is_relative_to(path)
-
-
-def _stages(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
-    stages: dict[str, Any] = content.get("stages", {})
-    return stages

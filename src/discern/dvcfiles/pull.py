@@ -4,8 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from discern.dvcfiles.read import outs, overlap, stages
 from discern.errors import DataError
 
 
@@ -19,15 +18,13 @@ def needed(root: Path, stage: str) -> list[str]:
     Raises:
         DataError: dvc.lock has no such stage.
     """
-    path = root / "dvc.lock"
-    stages = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
-    chosen = [entry for name, entry in stages.items() if stage in (name, name.partition("@")[0])]
+    locked = stages(root / "dvc.lock")
+    chosen = [entry for name, entry in locked.items() if stage in (name, name.partition("@")[0])]
     if not chosen:
-        known = ", ".join(sorted({name.partition("@")[0] for name in stages}))
+        known = ", ".join(sorted({name.partition("@")[0] for name in locked}))
         raise DataError(f"dvc.lock: no stage {stage}; it has {known or 'none'}")
-    outs = {out["path"] for entry in stages.values() for out in entry.get("outs", [])}
     deps = {dep["path"] for entry in chosen for dep in entry.get("deps", [])}
-    read = sorted(out for out in outs if any(_within(out, dep) or _within(dep, out) for dep in deps))
+    read = sorted({path for path, _ in outs(locked) if any(overlap(path, dep) for dep in deps)})
     command = ["git", "-C", str(root), "ls-files", "--", *read]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     in_git = set(listed.stdout.splitlines())  # figures, which came with the commit
@@ -47,7 +44,3 @@ def pull(root: Path, stage: str) -> list[str]:
         if done.returncode:
             raise DataError(f"dvc pull: {' '.join(done.stderr.split())}")
     return paths
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")

@@ -16,7 +16,7 @@ from torch import nn
 
 from discern.embedding.features import extract
 from discern.evaluation.findings import Labels
-from discern.images.randomness import seeded
+from discern.images.randomness import Stream, seeded
 from discern.images.views import Augment
 from discern.params.base import Base
 from discern.params.evaluation import Finetune
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Images = npt.NDArray[np.uint8]
 MOMENTUM = 0.9
-ORDER = 101  # key of the generator of the order, apart from others of the same seed
 
 
 def predict(
@@ -128,6 +127,6 @@ def fit(
 def batches(count: int, batch_size: int, params: Finetune) -> Iterator[tuple[int, torch.Tensor]]:
     """(epoch, numbers (B,)) of every step; whole batches only, since normalisation needs more than one image."""
     for epoch in range(params.epochs):
-        order = torch.randperm(count, generator=seeded(params.seed, epoch, ORDER))
+        order = torch.randperm(count, generator=seeded(params.seed, epoch, Stream.FINETUNE_ORDER))
         for start in range(0, count - batch_size + 1, batch_size):
             yield epoch, order[start : start + batch_size]

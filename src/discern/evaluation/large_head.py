@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from discern.embedding.features import Precision, inference, inputs
 from discern.evaluation.findings import Labels, class_means
-from discern.images.randomness import seeded, uniform
+from discern.images.randomness import Stream, seeded, uniform
 from discern.models.encoder import ImageEncoder
 from discern.params.evaluation import LargeHead
 
 if TYPE_CHECKING:
     from discern.images.packed import PackedSplit
 
-ORDER, DROPOUT = 120, 121  # keys of random numbers, apart from others of the same seed
 Images = npt.NDArray[np.uint8]
 
 
@@ -50,7 +49,10 @@ class Head(nn.Module):
         """Feature map (N, C, h, w) to logits (N, classes); with image numbers (N,), units drop out."""
         x = self.hidden(self.conv(feature_map).relu().flatten(1)).relu()
         if index is not None and self.dropout > 0:
-            kept = uniform(index, x.shape[1], self.seed, epoch, DROPOUT).to(x.device) >= self.dropout
+            kept = (
+                uniform(index, x.shape[1], self.seed, epoch, Stream.LARGE_HEAD_DROPOUT).to(x.device)
+                >= self.dropout
+            )
             x = x * kept / (1 - self.dropout)
         logits: Tensor = self.classes(x)
         return logits
@@ -118,7 +120,9 @@ def _train(
     rows = np.flatnonzero(labels >= 0)
     optimizer = torch.optim.Adam(head.parameters(), lr=params.lr)
     for epoch in range(params.epochs):
-        order = rows[torch.randperm(len(rows), generator=seeded(params.seed, epoch, ORDER)).numpy()]
+        order = rows[
+            torch.randperm(len(rows), generator=seeded(params.seed, epoch, Stream.LARGE_HEAD_ORDER)).numpy()
+        ]
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             (feature_map,) = _maps(encoder, images[part], device, batch_size, precision)

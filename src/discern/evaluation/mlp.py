@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from discern.embedding.features import FloatArray
 from discern.evaluation.findings import Labelled, Labels
 from discern.evaluation.probe import standardisation
-from discern.images.randomness import seeded
+from discern.images.randomness import Stream, seeded
 from discern.params.evaluation import Mlp
-
-ORDER = 100  # key of the generator of the order, apart from others of the same seed
 
 
 def predict(train: Labelled, queries: FloatArray, params: Mlp, device: torch.device) -> Labels:
@@ -57,7 +55,7 @@ def _train(model: nn.Module, x: Tensor, targets: Tensor, params: Mlp) -> None:
     """Adam at a constant rate over x (N,D), shuffled anew in every epoch; the last batch may be smaller."""
     optimizer = torch.optim.Adam(model.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     for epoch in range(params.epochs):
-        order = torch.randperm(len(x), generator=seeded(params.seed, epoch, ORDER)).to(x.device)
+        order = torch.randperm(len(x), generator=seeded(params.seed, epoch, Stream.MLP_ORDER)).to(x.device)
         for start in range(0, len(x), params.batch_size):
             rows = order[start : start + params.batch_size]
             loss = F.cross_entropy(model(x[rows]), targets[rows])

@@ -4,12 +4,37 @@ Both kinds hash their key with splitmix64 (Steele et al. 2014), whose finaliser 
 numbers, neighbours too, two unrelated ones.
 """
 
+from enum import IntEnum, unique
+
 import torch
 from torch import Tensor
 
 GAMMA = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: its multiples fill the 64-bit numbers evenly
 FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 WORD = 2**64
+
+
+@unique
+class Stream(IntEnum):
+    """What random numbers are for, the last part of their key: no two uses of one seed see the same numbers.
+
+    The views of images have the keys 0 to 3, their own numbers.
+    """
+
+    ORDER = 100
+    PAIR_COPY = 101
+    ONLINE_PAIRS = 102
+    OFFLINE_PAIRS = 103
+    CONTROL_DIMENSIONS = 104
+    CORRUPTION = 105
+    PUZZLE = 111
+    PUZZLE_DROPOUT = 112
+    TURN = 113
+    LARGE_HEAD_ORDER = 120
+    LARGE_HEAD_DROPOUT = 121
+    TILES = 131
+    MLP_ORDER = 140
+    FINETUNE_ORDER = 141
 
 
 def seeded(*key: int) -> torch.Generator:

@@ -1,6 +1,6 @@
 """Stage train_control: ours with pairs that change other dimensions."""
 
-from discern.images.randomness import seeded
+from discern.images.randomness import Stream, seeded
 from discern.run.context import Context
 from discern.run.from_base import base_inputs
 from discern.synthesis.criteria.basis import load_basis
@@ -18,7 +18,9 @@ def run(ctx: Context) -> None:
     scores = ctx.workspace.scores(ctx.seed) / "basis.safetensors"
     inputs = base_inputs(ctx, [control, params, ctx.params.synthesize_pairs], [scores])
     _, mask = load_basis(scores)
-    synthesizer = load_synthesizer(ctx, control_mask(mask, control.dims, seeded(ctx.seed, 104)))
+    synthesizer = load_synthesizer(
+        ctx, control_mask(mask, control.dims, seeded(ctx.seed, Stream.CONTROL_DIMENSIONS))
+    )
     made = make_pairs(ctx, inputs.train, synthesizer) if params.source == "offline" else None
     loss = ctx.params.loss.model_dump()
     description = {"kind": "control", **control.model_dump(), **params.model_dump(), "loss": loss}

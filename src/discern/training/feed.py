@@ -7,7 +7,7 @@ from torch import Tensor
 
 from discern.errors import ParamsError
 from discern.images.loading import ImageStore
-from discern.images.randomness import seeded
+from discern.images.randomness import Stream, seeded
 from discern.training.objective import Batch
 from discern.training.schedule import Plan
 
@@ -50,7 +50,10 @@ class Feed:
         """Numbers (B,) of the whole batch's images, over all processes."""
         epoch, position = self.epoch(step), step % self.plan.steps_per_epoch
         if self._order[0] != epoch:
-            self._order = (epoch, torch.randperm(self.plan.images, generator=seeded(self.seed, epoch, 100)))
+            self._order = (
+                epoch,
+                torch.randperm(self.plan.images, generator=seeded(self.seed, epoch, Stream.ORDER)),
+            )
         return self._order[1][position * self.plan.batch_size : (position + 1) * self.plan.batch_size]
 
     def __call__(self, step: int) -> Batch:

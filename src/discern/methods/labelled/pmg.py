@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discern.errors import ParamsError
-from discern.images.randomness import uniform
+from discern.images.randomness import Stream, uniform
 from discern.images.tiles import shuffled
 from discern.images.views import Augment
 from discern.methods.build import Setup
@@ -26,7 +26,6 @@ from discern.training.objective import Batch, Terms
 
 TILES = (8, 4, 2, 1)  # along a side, by turn; the last turn is the concatenation's
 WEIGHTS = (1.0, 1.0, 1.0, 2.0)
-KEY = 131  # of the random numbers
 
 
 class GranularClassifier(Classifier):
@@ -113,7 +112,7 @@ class PMGObjective(LabelledObjective):
         turn = batch.step % len(TILES)
         x = augment(batch.images, batch.index, batch.epoch, 0)
         tiles = most_tiles(TILES[turn], x.shape[-1])
-        order = uniform(batch.index, tiles**2, self.seed, batch.epoch, KEY).argsort(1)
+        order = uniform(batch.index, tiles**2, self.seed, batch.epoch, Stream.TILES).argsort(1)
         maps = self.encoder.stages(shuffled(x, tiles, order.to(x.device, non_blocking=True)))
         labels = self.wanted(batch)
         losses = [F.cross_entropy(logits, labels) for logits in self.classifier(maps[1:])]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.images.randomness import uniform
+from discern.images.randomness import Stream, uniform
 from discern.images.views import Augment
 from discern.methods.build import Setup
 from discern.models.encoder import ImageEncoder
@@ -18,7 +18,6 @@ from discern.params.pretext import Rotation
 from discern.training.objective import Batch, Objective, Terms
 
 TURNS = 4
-TURN = 113  # key of random numbers, far from those of views
 
 
 class RotationObjective(Objective):
@@ -52,7 +51,7 @@ class RotationObjective(Objective):
 
 def draw_turns(index: Tensor, seed: int, epoch: int) -> Tensor:
     """Quarter turns (N,) of the images of these numbers (N,), from 0 to 3."""
-    return (uniform(index, 1, seed, epoch, TURN)[:, 0] * TURNS).long()
+    return (uniform(index, 1, seed, epoch, Stream.TURN)[:, 0] * TURNS).long()
 
 
 def turned(x: Tensor, turns: Tensor) -> Tensor:

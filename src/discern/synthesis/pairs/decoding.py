@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from discern.images.randomness import seeded
+from discern.images.randomness import Stream, seeded
 from discern.images.views import denormalise, to_uint8
 from discern.models.decoder import ImageDecoder
 from discern.params.synthesis import Perturbation
@@ -72,5 +72,7 @@ def synthesize(
             [to_uint8(synthesizer.decode(part)).numpy() for part in torch.split(features, batch_size)]
         )
 
-    versions = [decode(synthesizer.perturbed(y, index, seeded(seed, copy, 103))) for copy in range(copies)]
+    versions = [
+        decode(synthesizer.perturbed(y, index, seeded(seed, copy, Stream.OFFLINE_PAIRS))) for copy in range(copies)
+    ]
     return decode(y), np.stack(versions, axis=1)

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from discern.images.loading import ImageStore
-from discern.images.randomness import seeded, uniform
+from discern.images.randomness import Stream, seeded, uniform
 from discern.synthesis.pairs.decoding import Synthesizer
 from discern.training.objective import Batch
 
@@ -60,7 +60,7 @@ class OfflinePairs:
 
     def fetch(self, index: Tensor, epoch: int) -> dict[str, Tensor]:
         """uint8 images of this epoch's copies."""
-        choice = (uniform(index, 1, self.seed, epoch, 101)[:, 0] * self.copies).long()  # (N,)
+        choice = (uniform(index, 1, self.seed, epoch, Stream.PAIR_COPY)[:, 0] * self.copies).long()  # (N,)
         images = {"perturbed": _upright(self.perturbed.take(index * self.copies + choice))}
         if self.original is not None:
             images["original"] = _upright(self.original.take(index))
@@ -92,7 +92,7 @@ class OnlinePairs:
     def __call__(self, batch: Batch, y: Tensor) -> PairImages:
         """Images in [0, 1]; partners of a swap come from the same part of the batch."""
         # The first image's number tells the parts of one step apart, in any process.
-        generator = seeded(self.seed, batch.epoch, batch.step, int(batch.index[0]), 102)
+        generator = seeded(self.seed, batch.epoch, batch.step, int(batch.index[0]), Stream.ONLINE_PAIRS)
         with in_eval_mode(self.synthesizer.decoder):
             perturbed = self.synthesizer.decode(self.synthesizer.perturbed(y, batch.index, generator))
             return PairImages(perturbed, self.synthesizer.decode(y) if self.originals else None)

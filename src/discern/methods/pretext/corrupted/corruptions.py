@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discern.images.randomness import uniform
+from discern.images.randomness import Stream, uniform
 from discern.images.tiles import moved, shuffled
 from discern.images.views import MEAN, STD, denormalise, normalise
 from discern.methods.pretext.corrupted.corners import corner_response, mean_position
 
-KEY = 105  # sets these random numbers apart from those that made the view
 BLACK = [(0 - mean) / std for mean, std in zip(MEAN, STD, strict=True)]  # of a normalised view
 WHITE = [(1 - mean) / std for mean, std in zip(MEAN, STD, strict=True)]
 
@@ -39,7 +38,7 @@ class Corruption:
             (N, 3, S, S), of x's type, channels last.
         """
         with torch.autocast(x.device.type, enabled=False):
-            u = uniform(index, self.draws, seed, epoch, view, KEY)
+            u = uniform(index, self.draws, seed, epoch, view, Stream.CORRUPTION)
             # About 100 bytes per image, as small as they can be: the driver takes the copy at once.
             parameters = self.parameters(u, x.shape[3]).to(x.device, non_blocking=True)
             corrupted = self.apply(x, parameters).to(x.dtype)

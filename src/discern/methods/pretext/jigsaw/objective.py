@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discern.errors import ParamsError
-from discern.images.randomness import uniform
+from discern.images.randomness import Stream, uniform
 from discern.images.views import LUMA, Augment
 from discern.methods.build import Setup
 from discern.methods.pretext.jigsaw.permutations import permutation_set
@@ -27,7 +27,6 @@ from discern.training.objective import Batch, Objective, Terms
 SIDE = 3  # tiles in a row and in a column
 TILES = SIDE * SIDE
 SMALLEST = 4  # side of a tile in pixels; 16 px images, the smallest that `pack` makes, come to just that
-PUZZLE, DROPOUT = 111, 112  # keys of random numbers, far from those of views
 DRAWS = [1, 1, 2 * TILES]  # uniform numbers of a puzzle: permutation, grayscale, where tiles are cut
 
 
@@ -62,7 +61,9 @@ class JigsawObjective(Objective):
         y = self.encoder(tiles)  # (9N, D)
         z = F.relu(self.bottleneck(y)).view(len(index), -1)  # (N, 9 bottleneck), in the order of places
         if self.training and self.params.dropout > 0:
-            kept = uniform(index, z.shape[1], augment.seed, batch.epoch, DROPOUT) >= self.params.dropout
+            kept = (
+                uniform(index, z.shape[1], augment.seed, batch.epoch, Stream.PUZZLE_DROPOUT) >= self.params.dropout
+            )
             z = torch.where(kept, z / (1 - self.params.dropout), 0)
         loss = F.cross_entropy(full(self.head(z)), answer)
         embedding = F.normalize(y.detach().view(len(index), TILES, -1).mean(1))
@@ -81,7 +82,9 @@ class JigsawObjective(Objective):
             Normalised tiles (9N, 3, t, t), channels last, the nine of an image one after another: place p holds
             the tile of cell permutation[p]. And the permutations' numbers (N,).
         """
-        choice, grey, places = uniform(index, sum(DRAWS), seed, epoch, PUZZLE).split_with_sizes(DRAWS, dim=1)
+        choice, grey, places = uniform(index, sum(DRAWS), seed, epoch, Stream.PUZZLE).split_with_sizes(
+            DRAWS, dim=1
+        )
         answer = (choice[:, 0] * self.params.permutations).long()
         cells = self.permutations[answer]  # (N, 9)
         tiles = cut(images, cells, places.view(-1, TILES, 2), self.params.tile)
