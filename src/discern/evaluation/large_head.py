@@ -49,10 +49,7 @@ class Head(nn.Module):
         """Feature map (N, C, h, w) to logits (N, classes); with image numbers (N,), units drop out."""
         x = self.hidden(self.conv(feature_map).relu().flatten(1)).relu()
         if index is not None and self.dropout > 0:
-            kept = (
-                uniform(index, x.shape[1], self.seed, epoch, Stream.LARGE_HEAD_DROPOUT).to(x.device)
-                >= self.dropout
-            )
+            kept = uniform(index, x.shape[1], self.seed, epoch, Stream.HEAD_DROPOUT).to(x.device) >= self.dropout
             x = x * kept / (1 - self.dropout)
         logits: Tensor = self.classes(x)
         return logits
@@ -120,9 +117,7 @@ def _train(
     rows = np.flatnonzero(labels >= 0)
     optimizer = torch.optim.Adam(head.parameters(), lr=params.lr)
     for epoch in range(params.epochs):
-        order = rows[
-            torch.randperm(len(rows), generator=seeded(params.seed, epoch, Stream.LARGE_HEAD_ORDER)).numpy()
-        ]
+        order = rows[torch.randperm(len(rows), generator=seeded(params.seed, epoch, Stream.HEAD_ORDER)).numpy()]
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]
             (feature_map,) = _maps(encoder, images[part], device, batch_size, precision)

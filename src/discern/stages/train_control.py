@@ -18,9 +18,7 @@ def run(ctx: Context) -> None:
     scores = ctx.workspace.scores(ctx.seed) / "basis.safetensors"
     inputs = base_inputs(ctx, [control, params, ctx.params.synthesize_pairs], [scores])
     _, mask = load_basis(scores)
-    synthesizer = load_synthesizer(
-        ctx, control_mask(mask, control.dims, seeded(ctx.seed, Stream.CONTROL_DIMENSIONS))
-    )
+    synthesizer = load_synthesizer(ctx, control_mask(mask, control.dims, seeded(ctx.seed, Stream.CONTROL)))
     made = make_pairs(ctx, inputs.train, synthesizer) if params.source == "offline" else None
     loss = ctx.params.loss.model_dump()
     description = {"kind": "control", **control.model_dump(), **params.model_dump(), "loss": loss}
