@@ -31,11 +31,12 @@ backends: $(VENV)/ready  ## the tests of MLflow, Prefect and DVC on PostgreSQL, 
 	@UV_SYSTEM_CERTS=1 uv pip install --quiet -c requirements.lock -e '.[cluster]' 'moto[server]>=5'
 	@python -m tests.backends
 
-check: $(VENV)/ready  ## style, types, spelling, known vulnerabilities
+check: $(VENV)/ready  ## style, order of imports, types, spelling, known vulnerabilities
 	ruff check
 	ruff format --check
+	lint-imports --no-cache
 	mypy
-	codespell README.md CONTRIBUTING.md CHANGELOG.md docs src flows tests benchmarks
+	codespell README.md CONTRIBUTING.md CHANGELOG.md docs src flows tests benchmarks methods presets examples
 	pytest -rs tests/contract/test_dependencies.py
 
 # uv installs the lock in half a minute; pip 23.2, which comes with Python 3.11, refuses it. The download cache

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import methods, faults, scaling, throughput
+from benchmarks import faults, methods, scaling, throughput
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
