@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from discern.images.packed import evenly_spread
+
 SIZE = (4.0, 2.7)  # inches; a panel is shown at about this size on a desk and on a phone
 MAX_POINTS = 240  # of one line: more cannot be seen and would only weigh
 
@@ -183,10 +185,7 @@ def _svg(figure: Figure, label: str) -> str:
 
 def _thinned(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """At most MAX_POINTS of the rows, evenly spread, the first and the last among them."""
-    if len(rows) <= MAX_POINTS:
-        return rows
-    chosen: NDArray[np.intp] = rows[np.linspace(0, len(rows) - 1, MAX_POINTS).round().astype(int)]
-    return chosen
+    return rows[evenly_spread(len(rows), MAX_POINTS)]
 
 
 def _floor(values: NDArray[np.float64]) -> float:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from discern.images.packed import evenly_spread
+
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 SHOWN = 128  # side of a picture on the page in CSS pixels; small images are magnified by a whole factor
@@ -80,9 +82,7 @@ def grid(columns: NDArray[np.uint8], path: Path) -> None:
 
 def spread(candidates: NDArray[np.intp], count: int) -> list[int]:
     """At most `count` of the candidates, evenly spread over them."""
-    if len(candidates) <= count:
-        return [int(row) for row in candidates]
-    return [int(candidates[i]) for i in np.linspace(0, len(candidates) - 1, count).round().astype(int)]
+    return [int(candidates[i]) for i in evenly_spread(len(candidates), count)]
 
 
 def choose_queries(outcomes: pd.DataFrame, count: int) -> list[int]:

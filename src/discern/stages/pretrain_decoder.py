@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from discern.embedding.features import extract
+from discern.images.packed import evenly_spread
 from discern.images.quality import psnr, ssim
-from discern.images.views import denormalise, to_uint8, to_unit
+from discern.images.views import denormalise, resized, to_uint8, to_unit
 from discern.methods.build import build_two_view
 from discern.methods.parts.joint_embedding import save_heads
 from discern.models.build import build_encoder
@@ -58,11 +58,9 @@ def reconstruct(
     ctx: Context, encoder: torch.nn.Module, decoder: ImageDecoder, inputs: Inputs
 ) -> tuple[Tensor, Tensor]:
     """Evenly spread training images at the decoder's resolution and d(f(x)), both (N, 3, R, R) in [0, 1]."""
-    total = len(inputs.train.images)
-    rows = torch.linspace(0, total - 1, min(QUALITY_IMAGES, total)).long()
-    images = inputs.train.images[rows.numpy()]
+    images = inputs.train.images[evenly_spread(len(inputs.train.images), QUALITY_IMAGES)]
     x = to_unit(torch.from_numpy(images).permute(0, 3, 1, 2))
-    originals = F.interpolate(x, size=decoder.resolution, mode="bilinear", antialias=True)
+    originals = resized(x, decoder.resolution)
     y = extract(encoder, images, ctx.device, 256, ctx.params.base.precision)
     decoder.to(ctx.device).eval()
     decoded = denormalise(decoder(torch.from_numpy(y).to(ctx.device)))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discern.images.packed import PackedSplit
+from discern.images.packed import PackedSplit, evenly_spread
 from discern.images.views import resized
 from discern.run.context import Context
 from discern.synthesis.pairs.making import load_synthesizer, make_pairs
@@ -34,7 +34,7 @@ def examples(
     photos: NDArray[np.uint8], original: NDArray[np.uint8], perturbed: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """Evenly spread photo, decoded and perturbed images side by side, (3, n, S, S, 3), for the report."""
-    rows = np.linspace(0, len(photos) - 1, min(EXAMPLES, len(photos))).astype(int)
+    rows = evenly_spread(len(photos), EXAMPLES)
 
     def enlarge(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         x = resized(torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float(), photos.shape[1])
