@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from discern.dvcfiles.read import mapping, stages, within
 from discern.nested import flat
 from discern.params.load import load
-from discern.params.methods import METHOD, TwoView, kinds
+from discern.params.methods import METHOD, kinds
 from discern.params.model import ParamModel
 from discern.params.pipeline import Params
+from discern.params.two_view import TwoView
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"

@@ -11,8 +11,8 @@ from discern.errors import DataError
 from discern.methods.parts.joint_embedding import JointEmbedding, load_heads
 from discern.models.encoder import ImageEncoder
 from discern.models.weights import load_encoder
-from discern.params.methods import TwoView
 from discern.params.model import MethodModel, TrainedMethod
+from discern.params.two_view import TwoView
 from discern.training.objective import Objective
 
 Built = JointEmbedding | Objective | ImageEncoder

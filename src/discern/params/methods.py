@@ -23,7 +23,7 @@ def kinds(union: Any = Method) -> dict[str, type[MethodModel]]:
     waiting = [union]
     while waiting:
         entry = waiting.pop()
-        if isinstance(entry, type):
+        if isinstance(entry, type) and issubclass(entry, MethodModel):
             found |= dict.fromkeys(get_args(entry.model_fields["kind"].annotation), entry)
         elif not isinstance(entry, FieldInfo):
             waiting += get_args(entry)

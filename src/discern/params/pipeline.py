@@ -8,10 +8,11 @@ from discern.params.base import Base
 from discern.params.dataset import Dataset
 from discern.params.encoder import ViT
 from discern.params.evaluation import Evaluate
-from discern.params.methods import TWO_VIEW, Method, TwoView, kinds
+from discern.params.methods import TWO_VIEW, Method, kinds
 from discern.params.model import Fraction, MethodName, ParamModel, Resize
 from discern.params.promotion import Promotion
 from discern.params.synthesis import PairControl, PretrainDecoder, ScoreFeatures, SynthesizePairs, TrainEncoder
+from discern.params.two_view import TwoView
 
 OURS, CONTINUE = "discern", "continue"
 """The methods that are always trained: ours, and its base going on with L_C alone."""

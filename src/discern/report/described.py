@@ -7,7 +7,8 @@ parameters say by now.
 from dataclasses import dataclass
 
 from discern.models.making import read_making
-from discern.params.methods import Floor, kinds
+from discern.params.floors import Floor
+from discern.params.methods import kinds
 from discern.params.pipeline import CONTINUE, OURS, Params
 from discern.report.figures import METHOD_COLOURS
 from discern.workspace import Workspace
