@@ -73,7 +73,9 @@ def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
 def needs_the_web(tree: Any) -> set[str]:
     """Methods whose weights are downloaded."""
     return {
-        method for method, params in tree["train_baseline"].items() if str(params.get("weights", "")).startswith("image")
+        method
+        for method, params in tree["train_baseline"].items()
+        if str(params.get("weights", "")).startswith("image")
     }
 
 

@@ -61,7 +61,7 @@ def flops(network: str, size: int) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.objectives import parameters
-    from discern.models.encoder import build_encoder
+    from discern.models.build import build_encoder
 
     encoder = build_encoder(parameters(Setting("cpu", network, size, 4, 4, 0, "")).encoder, 0)
     with FlopCounterMode(display=False) as counter:

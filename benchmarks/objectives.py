@@ -4,19 +4,21 @@ import numpy as np
 import torch
 
 from benchmarks.setting import Setting
+from discern.images.loading import Budget, ImageStore
+from discern.methods.build import build_two_view
+from discern.methods.parts.contrastive import ContrastiveObjective
 from discern.methods.two_view.moco import MoCo
 from discern.methods.two_view.simclr import SimCLR
-from discern.images.loading import Budget, ImageStore
+from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
-from discern.models.encoder import build_encoder
-from discern.params.encoder import ResNet
-from discern.params.synthesis import Decoder, PairTraining, Swap
 from discern.params.base import Base, Optimizer, Views
-from discern.methods.parts.joint_embedding import build_method
+from discern.params.encoder import ResNet
+from discern.params.synthesis import Decoder, Swap, TrainEncoder
 from discern.synthesis.criteria.basis import fit_basis
 from discern.synthesis.pairs.decoding import Synthesizer
-from discern.training.objective import ContrastiveObjective, Objective, PairObjective
+from discern.synthesis.pairs.objective import PairObjective
 from discern.synthesis.pairs.sources import OfflinePairs, OnlinePairs, PairSource
+from discern.training.objective import Objective
 
 
 def parameters(setting: Setting) -> Base:
@@ -47,14 +49,14 @@ def build(method: str, setting: Setting, device: torch.device) -> Objective:
             kind="moco", rate=1.0, temperature=0.2, hidden=encoder.dim, dim=128, queue=setting.queue,
             momentum=0.99, batch_norm=False, allow_long_queue=True,
         )  # fmt: skip
-        return ContrastiveObjective(build_method(moco, encoder, setting.images, 0))
+        return ContrastiveObjective(build_two_view(moco, encoder, setting.images, 0))
     simclr = SimCLR(kind="simclr", rate=1.0, temperature=0.5, hidden=encoder.dim, dim=128)
-    contrastive = build_method(simclr, encoder, setting.images, 0)
+    contrastive = build_two_view(simclr, encoder, setting.images, 0)
     if method == "simclr":
         return ContrastiveObjective(contrastive)
     shape = Decoder(width=128, resolution=setting.resolution)
     decoder = build_decoder(shape, encoder.dim, 0).to(device)
-    params = PairTraining(
+    params = TrainEncoder(
         pair_weight=1.0, reconstruction_weight=0.0, pair="real", source=method, batch_norm="separate",
         augment=True, warmup=0.0,
     )  # fmt: skip

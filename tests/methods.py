@@ -4,12 +4,15 @@ from typing import Any
 
 import torch
 
-from discern.methods import Setup, build, registered
-from discern.models.encoder import build_encoder
-from discern.params.encoder import ResNet
-from discern.params.model import TrainedArm
+from discern.methods.build import Setup, build
+from discern.methods.parts.contrastive import ContrastiveObjective
 from discern.methods.parts.joint_embedding import JointEmbedding
-from discern.training.objective import ContrastiveObjective, Objective
+from discern.models.build import build_encoder
+from discern.params.encoder import ResNet
+from discern.params.methods import kinds
+from discern.params.model import TrainedMethod
+from discern.params.two_view import TwoView
+from discern.training.objective import Objective
 
 ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
 
@@ -44,13 +47,13 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small(kind: str, **changes: Any) -> Any:
     """The parameters of a kind, small, with changes."""
-    model = registered()[kind].params
-    rate = {"rate": 1.0} if issubclass(model, TrainedArm) else {}
+    model = kinds()[kind]
+    rate = {"rate": 1.0} if issubclass(model, TrainedMethod) else {}
     return model.model_validate({"kind": kind, **rate, **SMALL[kind], **changes})
 
 
-METHODS: dict[str, Any] = {kind: small(kind) for kind in registered("loss") if kind in SMALL}
-TRAINED: dict[str, Any] = {kind: small(kind) for kind in registered() if kind in SMALL}
+METHODS: dict[str, Any] = {kind: small(kind) for kind in kinds(TwoView) if kind in SMALL}
+TRAINED: dict[str, Any] = {kind: small(kind) for kind in kinds() if kind in SMALL}
 
 
 def objective(kind: str, images: int, size: int = 16, seed: int = 0) -> Objective:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from discern.errors import DataError
 from discern.dvcfiles.pull import needed
+from discern.errors import DataError
 from tests.pipeline.conftest import run_in
 
 pytestmark = pytest.mark.slow

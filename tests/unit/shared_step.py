@@ -9,15 +9,16 @@ from torch import Tensor
 
 from discern.images.loading import Budget, ImageStore
 from discern.images.views import Augment
+from discern.methods.build import build_two_view
+from discern.models.build import build_encoder
 from discern.models.decoder import build_decoder
-from discern.models.encoder import build_encoder
 from discern.params.load import load
-from discern.params.synthesis import Decoder, PairTraining
-from discern.methods.parts.joint_embedding import build_method
+from discern.params.synthesis import Decoder, TrainEncoder
+from discern.synthesis.pairs.objective import PairObjective
+from discern.synthesis.pairs.sources import OfflinePairs
 from discern.training.distributed import World
 from discern.training.feed import Feed
-from discern.training.objective import Objective, PairObjective
-from discern.synthesis.pairs.sources import OfflinePairs
+from discern.training.objective import Objective
 from discern.training.schedule import plan
 from discern.training.step import TrainingStep
 from tests.methods import ENCODER, METHODS, TRAINED, objective
@@ -36,10 +37,10 @@ def plain(kind: str) -> Objective:
 
 
 def pairs(kind: str) -> Objective:
-    method = build_method(METHODS[kind], build_encoder(ENCODER, 0), IMAGES, 0)
+    method = build_two_view(METHODS[kind], build_encoder(ENCODER, 0), IMAGES, 0)
     decoder = build_decoder(Decoder(width=16, resolution=16), method.encoder.dim, 0)
-    params = PairTraining(
-        pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate",
+    params = TrainEncoder(
+        passes=4, pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate",
         augment=True, warmup=0.0,
     )  # fmt: skip
     return PairObjective(method, decoder, OfflinePairs(pixels(2 * IMAGES, 16, 16), 2, None, 0), params, SIZE)

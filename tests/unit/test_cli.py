@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from discern import __version__, cli
-from discern.models.encoder import build_encoder
+from discern.models.build import build_encoder
+from discern.models.making import Making
 from discern.models.weights import save_encoder
 from discern.params.encoder import ResNet
 from discern.report.summary import Figure, Summary
@@ -40,7 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
 def encoder(project: Path) -> Path:
     folder = project / "models" / "encoders" / "discern" / "0"
     params = ResNet(kind="resnet18", width=8, stem="small_images")
-    save_encoder(folder, build_encoder(params, seed=0), image_size=32)
+    save_encoder(folder, build_encoder(params, seed=0), Making(32))
     return folder
 
 

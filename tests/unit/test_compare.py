@@ -39,7 +39,8 @@ def commit(root: Path, files: dict[str, str], message: str) -> None:
 
 def summary(figures: dict[str, float]) -> str:
     methods = {
-        method: {"probe.top1": Figure(mean=v, seeds=[v], interval=(v - 0.1, v + 0.1))} for method, v in figures.items()
+        method: {"probe.top1": Figure(mean=v, seeds=[v], interval=(v - 0.1, v + 0.1))}
+        for method, v in figures.items()
     }
     counts = {"train": 10, "test": 5, "classes": 2}
     made = Summary(control="continue", seeds=[0], images=counts, floor={}, notes=[], methods=methods)

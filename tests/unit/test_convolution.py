@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discern.models.build import build_encoder
 from discern.models.convolution import LARGEST, SmallMapConv2d, use_products
-from discern.models.encoder import build_encoder
 from discern.params.encoder import ResNet
 
 

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from discern.methods import Setup, build
-from discern.methods.corrupted import Corruption
-from discern.methods.pretext.corrupted.corners import corner_response, mean_position
-from discern.methods.pretext.corrupted.corruptions import BLACK, KEY, KINDS, WHITE, build_corruption, within
-from discern.images.randomness import seeded, uniform
+from discern.images.randomness import Stream, seeded, uniform
 from discern.images.views import LUMA, Augment, denormalise, normalise
-from discern.models.encoder import build_encoder
-from discern.params.pipeline import Params
+from discern.methods.build import Setup, build
+from discern.methods.parts.contrastive import ContrastiveObjective
+from discern.methods.pretext.corrupted.corners import corner_response, mean_position
+from discern.methods.pretext.corrupted.corruptions import BLACK, KINDS, WHITE, build_corruption, within
 from discern.methods.pretext.corrupted.objective import CorruptedObjective
-from discern.training.objective import Batch, ContrastiveObjective
+from discern.models.build import build_encoder
+from discern.params.corruption import Corruption
+from discern.params.pipeline import Params
+from discern.training.objective import Batch
 from tests.methods import ENCODER, small
 
 Image = NDArray[np.float64]  # (3, S, S) in [0, 1]
@@ -49,7 +50,7 @@ def views(n: int, size: int, seed: int = 0) -> Tensor:
 def drawn(kind: str, index: Tensor, size: int, **changes: Any) -> Tensor:
     """The parameters of images with these numbers at seed 1, epoch 2, view 0."""
     corruption = build_corruption(kind, **{**PAPER[kind], **changes})
-    return corruption.parameters(uniform(index, corruption.draws, 1, 2, 0, KEY), size)
+    return corruption.parameters(uniform(index, corruption.draws, 1, 2, 0, Stream.CORRUPTION), size)
 
 
 def values(x: Tensor) -> list[int]:
@@ -271,7 +272,9 @@ def test_dcl_sorts_rows_then_columns_and_moves_no_tile_far(grid: int, reach: flo
         moves = (source - target).abs()
         assert int(moves.max()) < 2 * reach
         assert int(moves.max()) == min(grid, round(2 * reach)) - 1  # and some move as far as they may
-    noise = (reach * (2 * uniform(index[:50], 2 * grid**2, 1, 2, 0, KEY) - 1)).view(50, 2, grid, grid)
+    noise = (reach * (2 * uniform(index[:50], 2 * grid**2, 1, 2, 0, Stream.CORRUPTION) - 1)).view(
+        50, 2, grid, grid
+    )
     for numbers, result in zip(noise.tolist(), tiles, strict=False):
         rows = [sorted(range(grid), key=lambda j: j + numbers[0][i][j]) for i in range(grid)]
         board = [[i * grid + column for column in rows[i]] for i in range(grid)]

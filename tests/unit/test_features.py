@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discern.images.views import normalise
-from discern.errors import ModelError
 from discern.embedding.features import BLOCK, blocks, extract, inference, unit_rows
+from discern.errors import ModelError
+from discern.images.views import normalise
 
 CPU = torch.device("cpu")
 

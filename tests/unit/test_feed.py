@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from discern.images.loading import ImageStore
 from discern.errors import ParamsError
+from discern.images.loading import ImageStore
 from discern.training.feed import Feed
 from discern.training.objective import Batch
 from discern.training.schedule import plan

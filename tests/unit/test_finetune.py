@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from discern.evaluation import finetune
-from discern.models.encoder import ImageEncoder, build_encoder
+from discern.models.build import build_encoder
+from discern.models.encoder import ImageEncoder
+from discern.params.base import Base
 from discern.params.encoder import Attended, ResNet, ViT
 from discern.params.evaluation import Finetune
 from discern.params.load import load
-from discern.params.base import Base
 
 CPU = torch.device("cpu")
 SIZE = 16

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from discern.models.encoder import build_encoder
 from discern.methods.parts.follower import Follower
+from discern.models.build import build_encoder
 from tests.methods import ENCODER
 
 

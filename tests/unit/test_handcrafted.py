@@ -10,12 +10,16 @@ from pydantic import ValidationError
 from skimage.feature import hog as reference_hog
 from torch import Tensor
 
-from discern.methods import Setup, build, registered
 from discern.images.views import normalise
-from discern.models.encoder import ImageEncoder, build_encoder, has_feature_map
+from discern.methods.build import Setup, build
 from discern.methods.floors.histogram_hog import colour_histogram, hog
+from discern.models.build import build_encoder
+from discern.models.encoder import ImageEncoder, has_feature_map
+from discern.models.making import Making
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import HistogramHOG, RawPixels
+from discern.params.floors import Floor, HistogramHOGFloor, RawPixelsFloor
+from discern.params.methods import kinds
 from tests.methods import ENCODER
 
 PIXELS = RawPixels(kind="raw_pixels", side=8)
@@ -88,14 +92,17 @@ def test_raw_pixels_are_the_small_image() -> None:
     assert torch.equal(build_encoder(PIXELS.model_copy(update={"side": 16}), 0)(x), x.flatten(1))
 
 
-@pytest.mark.parametrize("params", [PIXELS, HISTOGRAM])
-def test_they_are_encoders_like_any_other(params: RawPixels | HistogramHOG, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "params",
+    [RawPixelsFloor(**PIXELS.model_dump()), HistogramHOGFloor(**HISTOGRAM.model_dump())],
+)
+def test_they_are_encoders_like_any_other(params: RawPixelsFloor | HistogramHOGFloor, tmp_path: Path) -> None:
     """Built as methods, saved and loaded, and the same under autocast: they have no weights to round."""
     built = build(params, Setup(build_encoder(ENCODER, 0), 24, 0))
     assert isinstance(built, ImageEncoder)
     assert not has_feature_map(built)
-    assert registered()[params.kind].role == "untrained"
-    save_encoder(tmp_path, built, 16)
+    assert params.kind in kinds(Floor)
+    save_encoder(tmp_path, built, Making(16))
     x = normalise(photographs(4, 16))
     with torch.autocast("cpu", torch.bfloat16):
         again = load_encoder(tmp_path)(x)

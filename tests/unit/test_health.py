@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from discern.errors import InterruptedStageError, ModelError
-from discern.params.pipeline import Params
 from discern.params.base import Base
+from discern.params.pipeline import Params
 from discern.training.checkpoint import Checkpoint
 from discern.training.distributed import World
 from discern.training.feed import Feed

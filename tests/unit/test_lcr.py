@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from discern.images.views import Augment
-from discern.models.attended import AttendedEncoder, per_image
-from discern.models.encoder import build_encoder
+from discern.methods.pretext.lcr import AttendedEncoder, LCRObjective, divergence, per_image
+from discern.models.build import build_encoder
+from discern.models.making import Making
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import Attended
 from discern.params.pipeline import Params
-from discern.methods.pretext.lcr import LCRObjective, divergence
 from discern.training.objective import Batch
 from tests.methods import ENCODER, objective
 
@@ -111,6 +111,6 @@ def test_features_are_weighed_pooled_and_independent_of_batch_mates() -> None:
 
 def test_what_is_kept_comes_back_from_disk(lcr: LCRObjective, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("encoder")
-    save_encoder(folder, lcr.encoder, SIZE)
+    save_encoder(folder, lcr.encoder, Making(SIZE))
     x = torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(load_encoder(folder)(x), lcr.encoder.eval()(x))

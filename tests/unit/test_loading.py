@@ -14,8 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from discern.images.loading import AHEAD, Budget, ImageStore, ReadAhead
 from discern.errors import DataError
+from discern.images.loading import AHEAD, Budget, ImageStore, ReadAhead
 from discern.settings import settings
 
 CPU = torch.device("cpu")

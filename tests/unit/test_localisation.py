@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from discern.evaluation.localisation import energy_inside, grad_cam, grad_cams, heat_maps, localise
-from discern.models.encoder import ImageEncoder, build_encoder
+from discern.models.build import build_encoder
+from discern.models.encoder import ImageEncoder
 from discern.params.encoder import ResNet
 
 CPU = torch.device("cpu")

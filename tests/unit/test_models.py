@@ -7,8 +7,9 @@ import torch
 import torchvision
 
 from discern.errors import ModelError
+from discern.models.build import build_encoder
 from discern.models.decoder import build_decoder
-from discern.models.encoder import build_encoder
+from discern.models.making import Making
 from discern.models.weights import load_decoder, load_encoder, save_decoder, save_encoder
 from discern.params.encoder import ResNet
 from discern.params.synthesis import Decoder
@@ -59,7 +60,7 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
     encoder = build_encoder(SMALL, seed=1)
     params = Decoder(width=16, resolution=16)
     decoder = build_decoder(params, encoder.dim, seed=1)
-    save_encoder(tmp_path, encoder, image_size=32)
+    save_encoder(tmp_path, encoder, Making(32))
     save_decoder(tmp_path, decoder, params, encoder.dim)
     x = torch.randn(2, 3, 32, 32)
     loaded = load_encoder(tmp_path)
@@ -72,14 +73,14 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
 def test_missing_damaged_and_foreign_weights_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"encoder\.json: no such file"):
         load_encoder(tmp_path)
-    save_encoder(tmp_path, build_encoder(SMALL, 0), image_size=32)
+    save_encoder(tmp_path, build_encoder(SMALL, 0), Making(32))
     weights = tmp_path / "encoder.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match=r"encoder\.safetensors: damaged"):
         load_encoder(tmp_path)
     other = SMALL.model_copy(update={"width": 16})
-    save_encoder(tmp_path / "other", build_encoder(other, 0), image_size=32)
+    save_encoder(tmp_path / "other", build_encoder(other, 0), Making(32))
     (tmp_path / "other" / "encoder.safetensors").rename(weights)
     with pytest.raises(ModelError, match="another architecture"):
         load_encoder(tmp_path)

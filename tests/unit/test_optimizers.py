@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from discern.params.pipeline import Params
 from discern.params.base import Base, Optimizer
+from discern.params.pipeline import Params
 from discern.training.objective import Objective
 from discern.training.optimizers import Optimizers
 from tests.unit.test_training import contrastive, momentum

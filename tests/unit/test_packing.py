@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from discern.data.manifest import ImageTar, byte_ranges
-from discern.images.packed import PackedSplit
 from discern.data.packing import PartMasks, fit, pack_images
 from discern.errors import DataError
+from discern.images.packed import PackedSplit
 from discern.params.pipeline import Pack, Params
 from discern.run.context import Context
 from discern.stages.pack import run

@@ -5,6 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from discern.images.quality import psnr, ssim
 from discern.images.randomness import seeded
 from discern.images.views import denormalise
 from discern.models.decoder import build_decoder
@@ -12,7 +13,6 @@ from discern.params.synthesis import Decoder, Flatten, Gaussian, Perturbation, S
 from discern.synthesis.criteria.basis import Basis, fit_basis
 from discern.synthesis.pairs.decoding import Synthesizer, synthesize, to_uint8
 from discern.synthesis.pairs.perturbation import partners, perturb
-from discern.images.quality import psnr, ssim
 
 KINDS: list[Perturbation] = [
     Swap(kind="swap"),

@@ -10,21 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discern.methods import Setup, build
-from discern.images.randomness import uniform
-from discern.images.views import Augment, normalise
 from discern.errors import ModelError, ParamsError
 from discern.evaluation.own_head import head_findings, own_head
-from discern.methods.parts.classifier import GranularClassifier, load_classifier
-from discern.models.encoder import build_encoder
+from discern.images.randomness import Stream, uniform
+from discern.images.tiles import shuffled
+from discern.images.views import Augment, normalise
+from discern.methods.build import Setup, build
+from discern.methods.labelled.pmg import TILES, WEIGHTS, GranularClassifier, PMGObjective, most_tiles
+from discern.models.build import build_encoder
+from discern.models.classifier import load_classifier
+from discern.models.making import Making
 from discern.models.resnet import ResNetEncoder
 from discern.models.weights import load_encoder, save_encoder
+from discern.params.base import Base
 from discern.params.encoder import ViT
 from discern.params.evaluation import Bootstrap
 from discern.params.pipeline import Params
-from discern.params.base import Base
 from discern.training.objective import Batch, Objective
-from discern.methods.labelled.pmg import KEY, TILES, WEIGHTS, PMGObjective, jigsaw, most_tiles
 from tests.methods import objective, small
 from tests.unit.shared_step import DoubleViews
 
@@ -72,7 +74,7 @@ def test_tiles_change_places(size: int, tiles: int, channels_last: bool) -> None
     x = torch.randn(3, 2, size, size)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     order = torch.rand(3, tiles**2).argsort(1)
-    found = jigsaw(x, tiles, order)
+    found = shuffled(x, tiles, order)
     for image, row, shuffled in zip(x, order, found, strict=True):
         assert torch.equal(shuffled, by_hand(image, tiles, row))
     assert torch.equal(found.flatten().sort()[0], x.flatten().sort()[0])
@@ -91,7 +93,7 @@ def test_the_loss_of_each_granularity(step: int, pmg: PMGObjective, base: Base) 
     augment, turn, this = DoubleViews(base.views, 16, 0), step % 4, batch(step)
     views = augment(this.images, this.index, this.epoch, 0)
     tiles = TILES[turn]
-    orders = uniform(this.index, tiles**2, 0, this.epoch, KEY).argsort(1)
+    orders = uniform(this.index, tiles**2, 0, this.epoch, Stream.TILES).argsort(1)
     losses = []
     for view, order, number in zip(views, orders, this.index, strict=True):
         maps = stages(pmg, by_hand(view, tiles, order)[None])
@@ -130,7 +132,7 @@ def test_every_parameter_has_a_gradient_and_those_out_of_turn_have_zeros(
 
 
 def test_images_are_shuffled_each_by_itself_whatever_the_batch(pmg: PMGObjective, base: Base) -> None:
-    orders = uniform(torch.arange(24), 64, 0, 0, KEY).argsort(1)
+    orders = uniform(torch.arange(24), 64, 0, 0, Stream.TILES).argsort(1)
     assert len({tuple(order.tolist()) for order in orders}) == 24
     pmg.eval()
     augment = DoubleViews(base.views, 16, 0)
@@ -155,7 +157,7 @@ def test_a_network_without_stages_is_refused() -> None:
 def test_heads_come_back_bit_for_bit_and_score_the_same(kind: str, base: Base, tmp_path: Path) -> None:
     trained = objective(kind, 24)
     trained(batch(0), Augment(base.views, 16, 0))  # moves running statistics
-    save_encoder(tmp_path, trained.encoder, 16)
+    save_encoder(tmp_path, trained.encoder, Making(16))
     assert trained.leave(tmp_path, IMAGES[:0], CPU) == {}
     head = trained.get_submodule("classifier")
     loaded = load_classifier(tmp_path)
@@ -180,7 +182,7 @@ def test_findings_of_the_heads(base: Base, tmp_path: Path) -> None:
     labels = np.arange(24) % 3
     trained = objective("pmg", 24)
     assert not head_findings(trained.encoder, tmp_path, IMAGES, labels, BOOTSTRAP, base, CPU).metrics
-    save_encoder(tmp_path, trained.encoder, 16)
+    save_encoder(tmp_path, trained.encoder, Making(16))
     trained.leave(tmp_path, IMAGES, CPU)
     labels[0] = -1
     found = head_findings(load_encoder(tmp_path), tmp_path, IMAGES, labels, BOOTSTRAP, base, CPU)
@@ -200,7 +202,7 @@ def test_findings_of_the_heads(base: Base, tmp_path: Path) -> None:
 
 def test_a_linear_head_has_one_score(base: Base, tmp_path: Path) -> None:
     trained = objective("supervised", 24)
-    save_encoder(tmp_path, trained.encoder, 16)
+    save_encoder(tmp_path, trained.encoder, Making(16))
     trained.leave(tmp_path, IMAGES, CPU)
     found = head_findings(load_encoder(tmp_path), tmp_path, IMAGES, np.arange(24) % 3, BOOTSTRAP, base, CPU)
     assert set(found.metrics["head"]) == {"top1", "top1_low", "top1_high", "balanced", "macro_f1"}

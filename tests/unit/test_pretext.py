@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from discern.methods import Setup, build
-from discern.images.randomness import uniform
-from discern.images.views import LUMA, Augment
 from discern.errors import ParamsError
-from discern.models.encoder import build_encoder
+from discern.images.randomness import Stream, uniform
+from discern.images.views import LUMA, Augment
+from discern.methods.build import Setup, build
+from discern.methods.pretext.colorization.colour import REACH, STEP, gamut, lab, lightness, quantise
+from discern.methods.pretext.colorization.objective import ColorizationObjective, without_colours
+from discern.methods.pretext.jigsaw.objective import JigsawObjective, cut, normalised, tile_side
+from discern.methods.pretext.rotation import RotationObjective, draw_turns, turned
+from discern.models.build import build_encoder
+from discern.params.base import Views
 from discern.params.encoder import ViT
 from discern.params.pipeline import Params
-from discern.params.base import Views
-from discern.methods.pretext.colorization.objective import ColorizationObjective, without_colours
-from discern.methods.pretext.colorization.colour import REACH, STEP, gamut, lab, lightness, quantise
-from discern.methods.pretext.jigsaw.objective import DROPOUT, PUZZLE, JigsawObjective, cut, normalised, tile_side
-from discern.methods.pretext.rotation import RotationObjective, draw_turns, turned
 from discern.training.objective import Batch, Objective
 from tests.methods import ENCODER, small
 
@@ -89,7 +89,7 @@ def test_an_images_question_does_not_depend_on_its_batch(kind: str, views: Views
 
 def by_loop(trained: JigsawObjective, images: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
     """The loss of a batch, image by image and tile by tile."""
-    u = uniform(index, 20, seed, epoch, PUZZLE).tolist()
+    u = uniform(index, 20, seed, epoch, Stream.PUZZLE).tolist()
     size, share = images.shape[2], trained.params.tile
     cell, tile, margin = size // 3, tile_side(size, share), size % 3 // 2
     loss = torch.zeros((), dtype=torch.float64)
@@ -113,7 +113,7 @@ def by_loop(trained: JigsawObjective, images: Tensor, index: Tensor, seed: int, 
 def test_jigsaw_against_a_loop_with_its_gradient(size: int, views: Views) -> None:
     trained: JigsawObjective = objective("jigsaw", size, grayscale=0.5).double().eval()
     fixed = batch(noise(6, size), epoch=2)
-    grey = uniform(fixed.index, 20, 7, 2, PUZZLE)[:, 1] < 0.5
+    grey = uniform(fixed.index, 20, 7, 2, Stream.PUZZLE)[:, 1] < 0.5
     assert 0 < grey.sum() < 6  # both kinds are compared
     names = [name for name, _ in trained.named_parameters()]
     losses = [
@@ -221,7 +221,7 @@ def test_dropout_is_a_function_of_its_key_and_keeps_the_mean(views: Views) -> No
         trained(fixed, augment)
     first, again, plain = seen
     assert torch.equal(first, again)
-    kept = uniform(fixed.index, first.shape[1], 0, 0, DROPOUT) >= 0.5
+    kept = uniform(fixed.index, first.shape[1], 0, 0, Stream.PUZZLE_DROPOUT) >= 0.5
     assert 0.4 < kept.float().mean() < 0.6
     torch.testing.assert_close(first, 2 * plain * kept)
 

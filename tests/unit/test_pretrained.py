@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 
-from discern.methods import Setup, build
+from discern.errors import DownloadError, ModelError, ParamsError
+from discern.methods.build import Setup, build
 from discern.methods.floors.pretrained import Pretrained
 from discern.methods.labelled.supervised import Supervised
-from discern.errors import DownloadError, ModelError, ParamsError
-from discern.models.encoder import ImageEncoder, build_encoder
+from discern.models.build import build_encoder
+from discern.models.encoder import ImageEncoder
+from discern.models.making import Making
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
 from discern.params.encoder import ResNet, ViT
@@ -74,14 +76,14 @@ def test_a_state_dict_of_torchs_is_taken(layout: str, suffix: str, donor: ImageE
 
 
 def test_our_own_encoder_is_taken_and_none_changes_nothing(donor: ImageEncoder, tmp_path: Path) -> None:
-    save_encoder(tmp_path, donor, 16)
+    save_encoder(tmp_path, donor, Making(16))
     encoder = build_encoder(ENCODER, 0)
     initialise(encoder, "none")
     assert same(encoder, build_encoder(ENCODER, 0))
     initialise(encoder, str(tmp_path / "encoder.safetensors"))
     assert same(encoder, donor)
     vit, other = build_encoder(VIT, 0), build_encoder(VIT, 1)
-    save_encoder(tmp_path / "vit", other, 16)
+    save_encoder(tmp_path / "vit", other, Making(16))
     initialise(vit, str(tmp_path / "vit" / "encoder.safetensors"))
     assert same(vit, other)
 

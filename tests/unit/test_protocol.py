@@ -8,17 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
-from discern.images.packed import PackedSplit
 from discern.errors import DataError
 from discern.evaluation.bootstrap import mean_interval
+from discern.evaluation.files import outcome_table
 from discern.evaluation.protocol import Evaluation, evaluate
-from discern.models.encoder import ImageEncoder, build_encoder
+from discern.images.packed import PackedSplit
+from discern.models.build import build_encoder
+from discern.models.encoder import ImageEncoder
 from discern.models.weights import save_encoder
 from discern.params.encoder import RawPixels, ResNet
 from discern.params.load import load
 from discern.params.pipeline import Params
 from discern.run.context import Context
-from discern.stages.evaluate import outcome_table, run
+from discern.stages.evaluate import run
 from discern.workspace import Workspace
 
 SIZE = 16

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from discern.errors import DataError, ModelError, PromotionError, RegistryError
 from discern.embedding.knn import vote
-from discern.models.encoder import build_encoder
+from discern.errors import DataError, ModelError, PromotionError, RegistryError
+from discern.models.build import build_encoder
+from discern.models.making import Making
 from discern.models.weights import ARCHITECTURE, save_encoder
 from discern.params.evaluation import Bootstrap
 from discern.params.promotion import Promotion
@@ -165,7 +166,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small model with an index of six images of two classes."""
     folder = tmp_path_factory.mktemp("model")
     encoder = build_encoder(ENCODER, seed=0).eval()
-    save_encoder(folder / "encoder", encoder, image_size=16)
+    save_encoder(folder / "encoder", encoder, Making(16))
     images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
     features = export(encoder, images, folder)
     labels = np.array(["crow", "crow", "crow", "wren", "wren", "wren"])

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from discern.errors import DataError, InterruptedStageError
-from discern.settings import settings
 from discern.run import signals
 from discern.run.context import Context
 from discern.run.runner import execute
+from discern.settings import settings
 from discern.tracking import run_record
 from discern.workspace import Workspace
 

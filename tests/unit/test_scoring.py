@@ -5,11 +5,12 @@ import pytest
 import torch
 from pytorch_grad_cam import GradCAM
 
+from discern.methods.build import build_two_view
+from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.methods.two_view.simclr import SimCLR
-from discern.models.encoder import build_encoder
+from discern.models.build import build_encoder
 from discern.params.encoder import ResNet
 from discern.params.synthesis import ScoreFeatures
-from discern.methods.parts.joint_embedding import JointEmbedding, build_method
 from discern.synthesis.criteria.agreement import between_share
 from discern.synthesis.criteria.basis import fit_basis, load_basis, save_basis
 from discern.synthesis.criteria.overlays import ContrastiveTarget
@@ -24,7 +25,7 @@ PARAMS = ScoreFeatures(
 def method() -> JointEmbedding:
     encoder = build_encoder(ResNet(kind="resnet18", width=8, stem="small_images"), seed=0)
     params = SimCLR(kind="simclr", rate=1.0, temperature=0.5, hidden=32, dim=16)
-    return build_method(params, encoder, images=8, seed=0).eval()
+    return build_two_view(params, encoder, images=8, seed=0).eval()
 
 
 @pytest.fixture

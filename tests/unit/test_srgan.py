@@ -13,20 +13,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discern.methods import Setup, build
-from discern.methods.srgan import SRGANUntrained, VGGContent
-from discern.images.packed import PackedSplit
-from discern.images.views import Augment, denormalise, normalise
 from discern.errors import DownloadError, ParamsError
 from discern.evaluation.finetune import last_stage
 from discern.evaluation.large_head import large_head
-from discern.models.encoder import build_encoder
-from discern.methods.pretext.srgan.networks import DiscriminatorEncoder, GeneratorEncoder, Verdict, bicubic, downscale, signed
+from discern.images.packed import PackedSplit
+from discern.images.views import Augment, denormalise, normalise
+from discern.methods.build import Setup, build
+from discern.methods.pretext.srgan.networks import (
+    DiscriminatorEncoder,
+    GeneratorEncoder,
+    Verdict,
+    bicubic,
+    downscale,
+    signed,
+)
+from discern.methods.pretext.srgan.objective import SRGANObjective, geometric
+from discern.models.build import build_encoder
+from discern.models.making import Making
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import SRGANDiscriminator, SRGANGenerator
 from discern.params.evaluation import LargeHead
+from discern.params.floors import SRGANUntrained
 from discern.params.pipeline import Params
-from discern.methods.pretext.srgan.objective import SRGANObjective, geometric
+from discern.params.pretext import VGGContent
 from discern.settings import settings
 from discern.training.objective import Batch
 from tests.methods import ENCODER, small
@@ -199,7 +208,7 @@ def test_the_kept_encoder_comes_back_bit_for_bit(features: str, augment: Augment
     ours = objective(features=features)
     ours(batch(SECOND_STAGE), augment)  # moves running statistics
     assert ours.encoder is getattr(ours, features)
-    save_encoder(tmp_path, ours.encoder, SIZE)
+    save_encoder(tmp_path, ours.encoder, Making(SIZE))
     x = torch.randn(3, 3, SIZE, SIZE)
     loaded = load_encoder(tmp_path)
     assert torch.equal(loaded(x), ours.encoder.eval()(x))

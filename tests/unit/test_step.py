@@ -14,12 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discern.models.encoder import ImageEncoder, build_encoder
-from discern.params.pipeline import Params
+from discern.methods.labelled.supervised import SupervisedObjective
+from discern.methods.parts.contrastive import ContrastiveObjective
+from discern.models.build import build_encoder
+from discern.models.encoder import ImageEncoder
 from discern.params.base import Base
+from discern.params.pipeline import Params
 from discern.settings import settings
 from discern.training.distributed import World
-from discern.training.objective import Batch, ContrastiveObjective, Objective, SupervisedObjective
+from discern.training.objective import Batch, Objective
 from discern.training.optimizers import Optimizers
 from discern.training.step import TrainingStep
 from tests.methods import ENCODER

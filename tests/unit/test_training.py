@@ -10,33 +10,30 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from discern.methods.two_view.moco import MoCo
-from discern.methods.two_view.simclr import SimCLR
+from discern.errors import InterruptedStageError, ModelError
 from discern.images.loading import Budget, ImageStore
 from discern.images.views import Augment
-from discern.errors import InterruptedStageError, ModelError
+from discern.methods.build import build_two_view
+from discern.methods.labelled.supervised import SupervisedObjective
+from discern.methods.parts.contrastive import ContrastiveObjective
+from discern.methods.two_view.moco import MoCo
+from discern.methods.two_view.simclr import SimCLR
+from discern.models.build import build_encoder
 from discern.models.decoder import build_decoder
-from discern.models.encoder import build_encoder
-from discern.params.pipeline import Params
-from discern.params.synthesis import Decoder, PairTraining, Swap
 from discern.params.base import Base
-from discern.methods.parts.joint_embedding import build_method
+from discern.params.pipeline import Params
+from discern.params.synthesis import Decoder, Swap, TrainEncoder
 from discern.synthesis.criteria.basis import fit_basis
 from discern.synthesis.pairs.decoding import Synthesizer
+from discern.synthesis.pairs.objective import PairObjective
+from discern.synthesis.pairs.sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
+from discern.synthesis.reconstruction import ReconstructionObjective, reconstruction_loss
 from discern.training.checkpoint import Checkpoint
 from discern.training.distributed import World
 from discern.training.health import Row, spread
 from discern.training.loop import Run, train
-from discern.training.objective import (
-    Batch,
-    ContrastiveObjective,
-    Objective,
-    PairObjective,
-    SupervisedObjective,
-    reconstruction_loss,
-)
+from discern.training.objective import Batch, Objective
 from discern.training.optimizers import Optimizers
-from discern.synthesis.pairs.sources import OfflinePairs, OnlinePairs, frozen_statistics, in_eval_mode
 from discern.training.schedule import cosine_with_warmup, linear_rise, plan
 from tests.methods import ENCODER, TRAINED, objective
 
@@ -46,7 +43,7 @@ MOCO = MoCo(
     kind="moco", rate=1.0, temperature=0.2, hidden=16, dim=8, batch_norm=False, queue=16, momentum=0.9,
     allow_long_queue=False,
 )  # fmt: skip
-PAIRS = PairTraining(
+PAIRS = TrainEncoder(
     pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
     warmup=0.5,
 )  # fmt: skip
@@ -69,20 +66,20 @@ def store(array: NDArray[np.uint8]) -> ImageStore:
 def contrastive() -> Objective:
     encoder = build_encoder(ENCODER, 0)
     decoder = build_decoder(Decoder(width=16, resolution=16), encoder.dim, 0)
-    return ContrastiveObjective(build_method(SIMCLR, encoder, 20, 0), decoder, 0.1)
+    return ReconstructionObjective(build_two_view(SIMCLR, encoder, 20, 0), decoder, 0.1)
 
 
 def momentum() -> Objective:
-    return ContrastiveObjective(build_method(MOCO, build_encoder(ENCODER, 0), 20, 0))
+    return ContrastiveObjective(build_two_view(MOCO, build_encoder(ENCODER, 0), 20, 0))
 
 
-def offline_pairs(params: PairTraining = PAIRS) -> PairObjective:
+def offline_pairs(params: TrainEncoder = PAIRS) -> PairObjective:
     encoder = build_encoder(ENCODER, 0)
     decoder = build_decoder(Decoder(width=16, resolution=16), encoder.dim, 0)
     rng = np.random.default_rng(1)
     original, perturbed = (rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for n in (20, 40))
     source = OfflinePairs(store(perturbed), 2, store(original) if params.pair == "reconstructed" else None, seed=0)
-    return PairObjective(build_method(SIMCLR, encoder, 20, 0), decoder, source, params, size=16)
+    return PairObjective(build_two_view(SIMCLR, encoder, 20, 0), decoder, source, params, size=16)
 
 
 def online_pairs() -> Objective:
@@ -92,7 +89,7 @@ def online_pairs() -> Objective:
     synthesizer = Synthesizer(decoder, basis, torch.arange(encoder.dim) > 4, Swap(kind="swap"))
     params = PAIRS.model_copy(update={"source": "online", "pair": "reconstructed"})
     return PairObjective(
-        build_method(SIMCLR, encoder, 20, 0), decoder, OnlinePairs(synthesizer, True, 0), params, 16
+        build_two_view(SIMCLR, encoder, 20, 0), decoder, OnlinePairs(synthesizer, True, 0), params, 16
     )
 
 
@@ -217,7 +214,7 @@ def batch(images: NDArray[np.uint8], step: int = 0, objective: Objective | None 
 def test_without_pair_weight_ours_is_the_control(base: Base, images: NDArray[np.uint8]) -> None:
     augment = Augment(base.views, 16, 0)
     without = offline_pairs(PAIRS.model_copy(update={"pair_weight": 0.0, "reconstruction_weight": 0.0}))
-    control = ContrastiveObjective(build_method(SIMCLR, build_encoder(ENCODER, 0), 20, 0))
+    control = ContrastiveObjective(build_two_view(SIMCLR, build_encoder(ENCODER, 0), 20, 0))
     ours, theirs = (float(o(batch(images), augment).loss.detach()) for o in (without, control))
     assert ours == theirs
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 
-from discern.data import views as module
+from discern.images import views as module
 from discern.images.randomness import seeded, uniform
 from discern.images.views import (
     DRAWS,

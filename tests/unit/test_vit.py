@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from torchvision.models import VisionTransformer
 
 from discern.errors import ParamsError
-from discern.models.encoder import build_encoder, has_feature_map
+from discern.models.build import build_encoder
+from discern.models.encoder import has_feature_map
+from discern.models.making import Making
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.encoder import ViT
 from discern.params.load import load_text
@@ -43,7 +45,7 @@ def test_vit_s_16_has_its_published_size() -> None:
 
 def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
     encoder = build_encoder(SMALL, seed=1).eval()
-    save_encoder(tmp_path, encoder, 32)
+    save_encoder(tmp_path, encoder, Making(32))
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_encoder(tmp_path)(x), encoder(x))
 

@@ -1,15 +1,17 @@
 """What every kind of method must do, whatever is added later."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from discern.methods import registered
 from discern.images.views import Augment
+from discern.models.making import Making
 from discern.models.weights import load_encoder, save_encoder
-from discern.params.model import TrainedArm
+from discern.params.methods import kinds
+from discern.params.model import TrainedMethod
 from discern.params.pipeline import Params
 from discern.training.objective import Batch
 from discern.training.optimizers import Optimizers
@@ -33,14 +35,14 @@ def augment(params: Params) -> Augment:
     return Augment(views, SIZE, 0)
 
 
-@pytest.mark.parametrize("kind", registered())
+@pytest.mark.parametrize("kind", kinds())
 def test_says_in_one_line_what_it_is_and_describes_its_parameters(kind: str) -> None:
-    method = registered()[kind]
-    assert 20 < len(method.about) < 120
-    assert method.build.__doc__
+    method = kinds()[kind]
+    assert 20 < len(method.about()) < 120
+    assert importlib.import_module(method.built_by).build.__doc__
     undescribed = [
         name
-        for name, field in method.params.model_fields.items()
+        for name, field in method.model_fields.items()
         if name not in {"kind", "temperature", "corruption", "label_smoothing"} and not field.description
     ]
     assert undescribed == []
@@ -77,7 +79,7 @@ def test_its_encoder_is_trained_and_comes_back_from_disk(
     ours(batch, augment).loss.backward()
     gradients = [p.grad for p in ours.encoder.parameters() if p.grad is not None]
     assert any(g.abs().max() > 0 for g in gradients)
-    save_encoder(tmp_path, ours.encoder, SIZE)
+    save_encoder(tmp_path, ours.encoder, Making(SIZE))
     x = torch.randn(2, 3, SIZE, SIZE)
     with torch.no_grad():
         y = ours.encoder.eval()(x)
@@ -88,7 +90,7 @@ def test_its_encoder_is_trained_and_comes_back_from_disk(
 @pytest.mark.parametrize("kind", TRAINED)
 def test_its_rate_scales_the_learning_rate(kind: str, params: Params) -> None:
     ours = objective(kind, 40, SIZE)
-    if not isinstance(TRAINED[kind], TrainedArm):
+    if not isinstance(TRAINED[kind], TrainedMethod):
         assert ours.adam is not None  # it brings an optimiser and a rate of its own
         return
     ours.rate = 0.25

@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from lightly.loss import DINOLoss, NTXentLoss
 from pytorch_metric_learning.losses import NTXentLoss as PMLNTXentLoss
 
-from discern.methods import registered
 from discern.errors import DataError, ParamsError
-from discern.models.encoder import build_encoder
-from discern.methods.parts.joint_embedding import JointEmbedding, build_method
+from discern.methods.build import build_two_view
+from discern.methods.parts.joint_embedding import JointEmbedding
+from discern.methods.parts.queue import QueueContrast, info_nce
 from discern.methods.two_view.dino import DINOMethod
-from discern.methods.parts.queue import MoCoMethod, info_nce
+from discern.models.build import build_encoder
+from discern.params.floors import Floor
+from discern.params.methods import kinds
+from discern.params.two_view import TwoView
 from tests.methods import ENCODER, METHODS, SMALL, small
 from tests.unit.references import REFERENCES
 
@@ -24,7 +27,7 @@ KINDS = pytest.mark.parametrize("kind", METHODS)
 
 
 def build(params: Any, images: int = 64) -> JointEmbedding:
-    return build_method(params, build_encoder(ENCODER, 0), images, seed=0)
+    return build_two_view(params, build_encoder(ENCODER, 0), images, seed=0)
 
 
 def pictures(n: int, size: int = 16, seed: int = 0) -> torch.Tensor:
@@ -32,8 +35,8 @@ def pictures(n: int, size: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def test_every_kind_that_trains_has_small_parameters_for_these_tests() -> None:
-    assert set(SMALL) == {kind for kind, method in registered().items() if method.role != "untrained"}
-    assert set(REFERENCES) == set(registered("loss"))
+    assert set(SMALL) == set(kinds()) - set(kinds(Floor))
+    assert set(REFERENCES) == set(kinds(TwoView))
 
 
 @KINDS
@@ -108,7 +111,7 @@ def test_chance_of_a_contrastive_loss_is_that_of_identical_images(kind: str) -> 
     method = build(METHODS[kind]).eval()
     y = torch.randn(1, method.encoder.dim).expand(8, -1)
     target = y
-    if isinstance(method, MoCoMethod):
+    if isinstance(method, QueueContrast):
         target = F.normalize(method.key_projector(y))
         method.queue.copy_(target[:1].expand_as(method.queue))
     assert float(method.contrast(y, target).detach()) == pytest.approx(method.chance(8), abs=1e-5)
@@ -180,7 +183,7 @@ def test_a_momentum_encoder_follows_without_gradient(kind: str, follower: str) -
 
 def test_moco_queue_takes_this_steps_keys_over_the_oldest_and_wraps() -> None:
     method = build(MOCO).train()
-    assert isinstance(method, MoCoMethod)
+    assert isinstance(method, QueueContrast)
     before = method.queue.clone()
     keys = []
     for step in range(4):  # 4 x 8 keys into 24 places
