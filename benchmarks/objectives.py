@@ -7,13 +7,12 @@ from benchmarks.setting import Setting
 from discern.images.loading import Budget, ImageStore
 from discern.methods.build import build_two_view
 from discern.methods.parts.contrastive import ContrastiveObjective
-from discern.methods.two_view.moco import MoCo
-from discern.methods.two_view.simclr import SimCLR
 from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.params.base import Base, Optimizer, Views
 from discern.params.encoder import ResNet
 from discern.params.synthesis import Decoder, Swap, TrainEncoder
+from discern.params.two_view import MoCo, SimCLR
 from discern.synthesis.criteria.basis import fit_basis
 from discern.synthesis.pairs.decoding import Synthesizer
 from discern.synthesis.pairs.objective import PairObjective
@@ -57,7 +56,7 @@ def build(method: str, setting: Setting, device: torch.device) -> Objective:
     shape = Decoder(width=128, resolution=setting.resolution)
     decoder = build_decoder(shape, encoder.dim, 0).to(device)
     params = TrainEncoder(
-        pair_weight=1.0, reconstruction_weight=0.0, pair="real", source=method, batch_norm="separate",
+        passes=1, pair_weight=1.0, reconstruction_weight=0.0, pair="real", source=method, batch_norm="separate",
         augment=True, warmup=0.0,
     )  # fmt: skip
     return PairObjective(contrastive, decoder, _source(method, setting, decoder, device), params, setting.size)

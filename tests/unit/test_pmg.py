@@ -75,8 +75,8 @@ def test_tiles_change_places(size: int, tiles: int, channels_last: bool) -> None
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     order = torch.rand(3, tiles**2).argsort(1)
     found = shuffled(x, tiles, order)
-    for image, row, shuffled in zip(x, order, found, strict=True):
-        assert torch.equal(shuffled, by_hand(image, tiles, row))
+    for image, row, result in zip(x, order, found, strict=True):
+        assert torch.equal(result, by_hand(image, tiles, row))
     assert torch.equal(found.flatten().sort()[0], x.flatten().sort()[0])
 
 

@@ -18,14 +18,14 @@ from torchvision.models import ResNet18_Weights
 
 from discern.errors import DownloadError, ModelError, ParamsError
 from discern.methods.build import Setup, build
-from discern.methods.floors.pretrained import Pretrained
-from discern.methods.labelled.supervised import Supervised
 from discern.models.build import build_encoder
 from discern.models.encoder import ImageEncoder
 from discern.models.making import Making
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
 from discern.params.encoder import ResNet, ViT
+from discern.params.floors import Pretrained
+from discern.params.labelled import Supervised
 from discern.settings import settings
 from tests.methods import ENCODER
 

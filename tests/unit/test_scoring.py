@@ -7,10 +7,10 @@ from pytorch_grad_cam import GradCAM
 
 from discern.methods.build import build_two_view
 from discern.methods.parts.joint_embedding import JointEmbedding
-from discern.methods.two_view.simclr import SimCLR
 from discern.models.build import build_encoder
 from discern.params.encoder import ResNet
 from discern.params.synthesis import ScoreFeatures
+from discern.params.two_view import SimCLR
 from discern.synthesis.criteria.agreement import between_share
 from discern.synthesis.criteria.basis import fit_basis, load_basis, save_basis
 from discern.synthesis.criteria.overlays import ContrastiveTarget

@@ -16,13 +16,12 @@ from discern.images.views import Augment
 from discern.methods.build import build_two_view
 from discern.methods.labelled.supervised import SupervisedObjective
 from discern.methods.parts.contrastive import ContrastiveObjective
-from discern.methods.two_view.moco import MoCo
-from discern.methods.two_view.simclr import SimCLR
 from discern.models.build import build_encoder
 from discern.models.decoder import build_decoder
 from discern.params.base import Base
 from discern.params.pipeline import Params
 from discern.params.synthesis import Decoder, Swap, TrainEncoder
+from discern.params.two_view import MoCo, SimCLR
 from discern.synthesis.criteria.basis import fit_basis
 from discern.synthesis.pairs.decoding import Synthesizer
 from discern.synthesis.pairs.objective import PairObjective
@@ -44,7 +43,7 @@ MOCO = MoCo(
     allow_long_queue=False,
 )  # fmt: skip
 PAIRS = TrainEncoder(
-    pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
+    passes=4, pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
     warmup=0.5,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Every method that params.yaml describes, trained and evaluated at the demo's size, with intervals.
+"""Every method that methods/ describes, trained and evaluated at the demo's size, with intervals.
 
 The pipeline runs in a clone of its own, under .discern/benchmarks, so that this checkout is not disturbed. Stopped
 in any way, the same command goes on where it was, with the code of the last commit: DVC decides what it changes.
@@ -20,6 +20,7 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.setting import provenance, publish
+from discern.dvcfiles.read import mapping
 from discern.errors import ParamsError
 from discern.machine import allowed_threads
 from discern.params.load import load
@@ -40,21 +41,21 @@ def clone(folder: Path, fresh: bool) -> None:
         shutil.rmtree(folder / "metrics")
     for command in (
         ["fetch", "--quiet", "origin", "HEAD"],
-        ["restore", "--source", "FETCH_HEAD", "--staged", "--worktree", "--", "src", "dvc.yaml"],
+        ["restore", "--source", "FETCH_HEAD", "--staged", "--worktree", "--", "src", "methods", "dvc.yaml"],
         ["reset", "--quiet", "--soft", "FETCH_HEAD"],
     ):
         subprocess.run(["git", "-C", str(folder), *command], check=True)
 
 
 def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
-    """Write params.yaml of the clone: every method that there is an entry for, and the changes (dotted keys)."""
+    """Write params.yaml of the clone: every method that needs no download, and the changes (dotted keys)."""
     yaml = YAML()
     yaml.width = 10_000
     tree = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     changes = {
         "methods.seeds": seeds,
         "methods.controls": list(tree["train_control"]),
-        "methods.baselines": [method for method in tree["train_baseline"] if method not in needs_the_web(tree)],
+        "methods.compared": [name for name in described() if name not in needs_the_web()],
         **changes,
     }
     for key, value in changes.items():
@@ -70,13 +71,16 @@ def describe(folder: Path, seeds: list[int], changes: dict[str, Any]) -> Params:
     return load(folder / "params.yaml")
 
 
-def needs_the_web(tree: Any) -> set[str]:
-    """Methods whose weights are downloaded."""
+def described() -> dict[str, dict[str, Any]]:
+    """The parameters of every method."""
     return {
-        method
-        for method, params in tree["train_baseline"].items()
-        if str(params.get("weights", "")).startswith("image")
+        path.stem: mapping(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "methods").glob("*.yaml"))
     }
+
+
+def needs_the_web() -> set[str]:
+    """Methods whose weights are downloaded."""
+    return {name for name, params in described().items() if str(params.get("weights", "")).startswith("image")}
 
 
 def run(folder: Path, params: Params, jobs: int) -> None:
@@ -106,10 +110,11 @@ def run(folder: Path, params: Params, jobs: int) -> None:
         "synthesize_pairs@{}",
         "train_encoder@{}",
         "evaluate@discern-{}",
+        "train_continue@{}",
+        "evaluate@continue-{}",
     )
     rounds = [[[stage.format(seed) for stage in ours] for seed in seeds]]
-    for family in ("control", "baseline"):
-        methods = getattr(params.methods, f"{family}s")
+    for family, methods in (("control", params.methods.controls), ("method", params.methods.compared)):
         both = (f"train_{family}", f"evaluate_{family}")
         rounds.append([[f"{stage}@{method}-{seed}" for stage in both] for method in methods for seed in seeds])
     reproduce(["pack"])
