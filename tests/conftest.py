@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 from ruamel.yaml import YAML
 
-from discern.params.load import load_text
+from discern.params.load import load
 from discern.params.pipeline import Params
 from discern.settings import silence_telemetry
 
@@ -44,4 +44,4 @@ def raw_params() -> dict[str, Any]:
 @pytest.fixture
 def params() -> Params:
     """params.yaml of the project."""
-    return load_text((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return load(ROOT / "params.yaml")

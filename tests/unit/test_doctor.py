@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", symlinks=True)
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DISCERN_TRACKING_URI", "DISCERN_TRACKING"):
         monkeypatch.delenv(name, raising=False)
@@ -96,7 +97,7 @@ def test_locks_of_the_dead_and_of_the_living(root: Path) -> None:
 def test_an_orphan_is_found_with_its_arguments(root: Path) -> None:
     """A process that looks like a stage; its parent is this test, not dvc."""
     code = "import time; time.sleep(60)"
-    words = [sys.executable, "-c", code, "discern.stages.train_baseline", "--method", "moco", "--seed", "1"]
+    words = [sys.executable, "-c", code, "discern.run", "train_method", "--method", "moco", "--seed", "1"]
     process = subprocess.Popen(words, cwd=root)
     try:
         time.sleep(0.3)
@@ -105,7 +106,7 @@ def test_an_orphan_is_found_with_its_arguments(root: Path) -> None:
         process.kill()
         process.wait()
     assert found.state == "bad"
-    assert f"train_baseline --method moco --seed 1 runs as process {process.pid}" in found.detail
+    assert f"train_method --method moco --seed 1 runs as process {process.pid}" in found.detail
     assert f"kill {process.pid}" in found.detail
     assert about(root, "running stages").state == "good"
 

@@ -9,9 +9,9 @@ from discern.dvcfiles.graph import declared
 DVC_YAML = """
 stages:
   train:
-    matrix: {method: "${methods.baselines}", seed: "${methods.seeds}"}
+    matrix: {method: "${methods.compared}", seed: "${methods.seeds}"}
     cmd: python -m x --method ${item.method}
-    params: [base, "train.${item.method}", {other.yaml: [a]}]
+    params: [base, "train.${item.method}", {"methods/${item.method}.yaml": null}, {other.yaml: [a]}]
     deps: ["data/packed", "models/base/${item.seed}", src/train.py]
   report:
     cmd: python -m report
@@ -29,6 +29,8 @@ stages:
   report: {cmd: x, deps: [{path: metrics}], outs: [{path: report.html}]}
 """
 
+ITEM = {"item.method": "moco", "item.seed": 1}
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -38,12 +40,20 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_params_of_a_matrix_item(project: Path) -> None:
-    assert declared(project, "train", {"method": "moco", "seed": "1"}).params == ["base", "train.moco"]
+    assert declared(project, "train", ITEM).params == [
+        "base",
+        "train.moco",
+        "described.moco",
+    ]
     assert declared(project, "report", {}).params == []
 
 
 def test_upstream_is_what_the_results_rest_on(project: Path) -> None:
-    assert declared(project, "train", {"method": "moco", "seed": "1"}).upstream == {"download", "pack", "base@1"}
+    assert declared(project, "train", ITEM).upstream == {
+        "download",
+        "pack",
+        "base@1",
+    }
     # A folder dependency takes in the files that other stages write into it.
     assert declared(project, "report", {}).upstream == {"download", "pack", "base@0", "train@moco-0"}
 

@@ -54,7 +54,7 @@ def test_processes_share_the_threads_and_sleep_while_they_wait(
 
 def test_a_setting_that_cannot_be_is_told_in_one_line() -> None:
     env = {**os.environ, "DISCERN_COMPILE": "fast", "DISCERN_PROCESSES": "0"}
-    done = subprocess.run([sys.executable, "-m", "discern.stages.report"], env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "discern.run", "report"], env=env, capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("discern: ERROR DISCERN_PROCESSES = '0': ")

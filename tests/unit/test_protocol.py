@@ -15,6 +15,7 @@ from discern.evaluation.protocol import Evaluation, evaluate
 from discern.images.packed import PackedSplit
 from discern.models.build import build_encoder
 from discern.models.encoder import ImageEncoder
+from discern.models.making import Making
 from discern.models.weights import save_encoder
 from discern.params.encoder import RawPixels, ResNet
 from discern.params.load import load
@@ -260,7 +261,7 @@ def prepared(workspace: Workspace) -> None:
         np.save(folder / "images.npy", data.images)
         data.index.to_parquet(folder / "index.parquet")
     (workspace.packed("train").parent / "classes.json").write_text(json.dumps(CLASSES))
-    save_encoder(workspace.encoder("continue", 3), build_encoder(ENCODER, seed=0), SIZE)
+    save_encoder(workspace.encoder("continue", 3), build_encoder(ENCODER, seed=0), Making(SIZE))
 
 
 def test_the_stage_writes_the_same_bytes_every_time(
@@ -272,7 +273,7 @@ def test_the_stage_writes_the_same_bytes_every_time(
     contents = []
     for _ in range(2):
         record: Any = Recorded()
-        run(Context("evaluate_control", 3, "continue", params, workspace, record))
+        run(Context("evaluate", 3, "continue", params, workspace, record))
         folder = workspace.embeddings("continue", 3)
         files = [*sorted(folder.iterdir()), workspace.metrics("continue", 3)]
         contents.append({path.name: path.read_bytes() for path in files})

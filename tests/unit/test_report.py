@@ -22,6 +22,7 @@ from discern.stages.report import run
 from discern.tracking.record import Recorder
 from discern.tracking.run_record import RunRecord
 from discern.workspace import Workspace
+from tests.described import describe
 
 ROOT = Path(__file__).parents[2]
 SIDE, IMAGES, CLASSES = 16, 40, ["<finch>", "wren"]
@@ -165,6 +166,7 @@ def make_workspace(root: Path, labelled: bool = True) -> Context:
     root.mkdir(exist_ok=True)
     workspace.params.write_text((ROOT / "params.yaml").read_text())
     write_images(workspace, labelled)
+    describe(workspace, params)
     for method in params.methods.all:
         write_evaluation(workspace, method, labelled)
     for method in ("base", *params.methods.all):
@@ -331,9 +333,10 @@ def test_other_protocols_confusions_and_super_resolution_are_shown_where_there_a
 def test_many_methods_are_drawn_as_far_as_colours_can_be_told_apart(tmp_path: Path) -> None:
     context = make_workspace(tmp_path / "many")
     names = [f"method{i}" for i in range(28)]
-    methods = context.params.methods.model_copy(update={"baselines": names})
-    simclr = context.params.train_baseline["simclr"]
-    params = context.params.model_copy(update={"methods": methods, "train_baseline": dict.fromkeys(names, simclr)})
+    methods = context.params.methods.model_copy(update={"compared": names})
+    params = context.params.model_copy(update={"methods": methods})
+    simclr = params.described["simclr"].model_dump()
+    describe(context.workspace, params, **dict.fromkeys(names, simclr))
     for method in names:
         write_evaluation(context.workspace, method, True)
         write_training(context.workspace, method)

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the real params.yaml, no MLflow, and signal handlers put back afterwards."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", symlinks=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISCERN_TRACKING", "false")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -50,11 +51,11 @@ def test_success_leaves_a_record(checkout: Path) -> None:
         seen.append(ctx)
         ctx.record.metrics({"images_per_second": 3.0})
 
-    assert execute("train_control", run, ["--method", "continue", "--seed", "3"]) == 0
+    assert execute("train_control", run, ["--method", "random_dims", "--seed", "3"]) == 0
     (ctx,) = seen
-    assert (ctx.stage, ctx.method, ctx.seed) == ("train_control", "continue", 3)
+    assert (ctx.stage, ctx.method, ctx.seed) == ("train_control", "random_dims", 3)
     assert ctx.workspace.root == checkout
-    record = run_record.load(Workspace(checkout).run_record("train_control@continue-3"))
+    record = run_record.load(Workspace(checkout).run_record("train_control@random_dims-3"))
     assert record.metrics == {"images_per_second": 3.0}
     assert (record.tracking, record.threads) == ("off", 1)
 
@@ -157,12 +158,14 @@ def test_processes_end_as_dvc_sees_them(checkout: Path) -> None:
     """The same through a real process: threads are set before the stage imports anything, SIGTERM gives 130."""
     script = checkout / "toy.py"
     script.write_text(
-        "import os, sys, time\n"
-        "from discern.run.runner import execute\n"
+        "import os, sys, time, types\n"
         "def run(ctx):\n"
         "    print(os.environ['OMP_NUM_THREADS'], os.environ['DVC_NO_ANALYTICS'], flush=True)\n"
         "    time.sleep(60)\n"
-        "sys.exit(execute('toy', run))\n"
+        "import discern.stages, discern.stages.pack\n"
+        "discern.stages.pack.run = run\n"
+        "from discern.run.__main__ import main\n"
+        "sys.exit(main(['pack']))\n"
     )
     env = {**os.environ, "DISCERN_THREADS": "3", "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE

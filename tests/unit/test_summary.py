@@ -18,6 +18,7 @@ from discern.report.results import tables, tiles
 from discern.report.summary import LABELLED, Summary, read_summary
 from discern.report.table import explanation, headline, markdown, number
 from discern.workspace import Workspace
+from tests.described import describe
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 200
@@ -58,6 +59,7 @@ def make(tmp_path: Path, shares: dict[str, float], seeds: int = 2) -> tuple[Work
     """Methods that are right on given shares of the images, for every seed with other images."""
     workspace, chosen = Workspace(tmp_path), params(seeds)
     outcomes: Outcomes = {}
+    describe(workspace, chosen)
     for number_of_method, method in enumerate(chosen.methods.all):
         rng = np.random.default_rng(number_of_method)
         right = [(rng.random(IMAGES) < shares.get(method, 0.5)).astype(int).tolist() for _ in range(seeds)]
@@ -211,7 +213,7 @@ def test_a_protocol_that_one_method_has_is_a_column_with_dashes_for_the_others(t
     assert figure.difference is None, "the control has none"
     assert "mlp.top1" not in found.methods["continue"]
     assert "| method | Balanced accuracy % | MLP probe % |" in markdown(found)
-    grids = tables(found, methods(chosen))
+    grids = tables(found, methods(chosen, workspace))
     other = grids["other_protocols"]
     assert other is not None
     assert other.columns == ["MLP probe %"]
@@ -229,22 +231,17 @@ def test_without_them_nothing_of_it_is_shown(tmp_path: Path) -> None:
     assert terminal.shares(found) is None
     assert "share of the labels" not in markdown(found)
     assert "MLP" not in markdown(found)
-    grids = tables(found, methods(chosen))
+    grids = tables(found, methods(chosen, workspace))
     assert grids["other_protocols"] is None
     assert grids["shares"] is None
 
 
-def test_methods_beyond_the_colours_are_grey() -> None:
-    chosen = params(1)
+def test_methods_beyond_the_colours_are_grey(tmp_path: Path) -> None:
+    chosen, workspace = params(1), Workspace(tmp_path)
     names = [f"method{i}" for i in range(20)]
-    simclr = chosen.train_baseline["simclr"]
-    many = chosen.model_copy(
-        update={
-            "methods": chosen.methods.model_copy(update={"baselines": names}),
-            "train_baseline": dict.fromkeys(names, simclr),
-        }
-    )
-    found = methods(many)
+    many = chosen.model_copy(update={"methods": chosen.methods.model_copy(update={"compared": names})})
+    describe(workspace, many, **dict.fromkeys(names, chosen.described["simclr"].model_dump()))
+    found = methods(many, workspace)
     assert [method.drawn for method in found] == [True] * 8 + [False] * 14
     assert (found[7].colour, found[8].colour) == ("var(--method-7)", "var(--muted)")
 
@@ -276,9 +273,10 @@ def test_terminal_tables_fit_80_columns(tmp_path: Path) -> None:
 
 def test_the_floor_is_the_untrained_network_not_the_first_of_the_floors(tmp_path: Path) -> None:
     loaded, workspace = params(1), Workspace(tmp_path)
-    chosen = loaded.methods.model_copy(update={"baselines": ["raw_pixels", "random_init"]})
+    chosen = loaded.methods.model_copy(update={"compared": ["raw_pixels", "random_init"]})
     changed = loaded.model_copy(update={"methods": chosen})
+    describe(workspace, changed, raw_pixels={"kind": "raw_pixels", "side": 32})
     for method, count in {"discern": 120, "continue": 110, "raw_pixels": 90, "random_init": 50}.items():
         write_method(workspace, method, 0, [int(i < count) for i in range(IMAGES)])
-    found = tiles(summarise(changed, workspace), methods(changed))
+    found = tiles(summarise(changed, workspace), methods(changed, workspace))
     assert [tile.value for tile in found if tile.name == "Floor: an untrained encoder"] == ["25.0 %"]

@@ -43,8 +43,8 @@ MOCO = MoCo(
     allow_long_queue=False,
 )  # fmt: skip
 PAIRS = TrainEncoder(
-    passes=4, pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate", augment=True,
-    warmup=0.5,
+    passes=4, pair_weight=1.0, reconstruction_weight=0.1, pair="real", source="offline", batch_norm="separate",
+    augment=True, warmup=0.5,
 )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ def declared(root: Path, stage: str, values: Mapping[str, object]) -> Declared:
         return [re.sub(r"\$\{([\w.]+)\}", lambda match: str(values.get(match[1], "")), name) for name in names]
 
     params = [re.sub(r"^methods/(\w+)\.yaml$", r"described.\1", name) for name in listed("params")]
+    params = [name for name in params if not name.endswith(".yaml")]
     return Declared(params, _upstream(stages(root / "dvc.lock"), listed("deps")))
 
 

@@ -46,11 +46,13 @@ def load_text(text: str, name: str = "params.yaml", methods: Path = METHODS) -> 
     raw = read_mapping(text, name)
     if "described" in raw:
         raise ParamsError(f"{name}: described is not a parameter; a method is described in {METHODS}/NAME.yaml")
-    raw["described"] = {key: _method(methods, key) for key in _named(raw)}
+    described, problems = _described(methods, raw)
+    raw["described"] = None if problems else described
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ParamsError("\n".join(_explain(name, raw, problem) for problem in error.errors())) from error
+        told = [one for one in error.errors() if not (problems and one["loc"] == ("described",))]
+        raise ParamsError("\n".join([*problems, *(_explain(name, raw, one) for one in told)])) from error
 
 
 def read_mapping(text: str, name: str) -> dict[str, Any]:
@@ -87,6 +89,17 @@ def _named(raw: dict[str, Any]) -> Iterator[str]:
     )
     names = [*(compared if isinstance(compared, list) else []), loss]
     yield from dict.fromkeys(name for name in names if isinstance(name, str))
+
+
+def _described(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The methods that the parameters name, and what is wrong with their files."""
+    found, problems = {}, []
+    for name in _named(raw):
+        try:
+            found[name] = _method(folder, name)
+        except ParamsError as error:
+            problems.append(str(error))
+    return found, problems
 
 
 def _method(folder: Path, name: str) -> dict[str, Any]:
