@@ -78,12 +78,11 @@ class Scene:
 
     def is_running(self, process: Process) -> bool:
         """Whether the stage's own process lives, below a command that was started."""
-        module = "discern.stages." + self.stage.partition("@")[0]
-        module = module.replace("evaluate_control", "evaluate").replace("evaluate_baseline", "evaluate")
+        module = re.sub("^evaluate_.*", "evaluate", self.stage.partition("@")[0])
         try:
             for child in psutil.Process(process.pid).children(recursive=True):
                 # DVC's own stages, of a flow the one that is asked for: those above it are up to date.
-                if module in child.cmdline():
+                if ["discern.run", module] == child.cmdline()[2:4]:
                     return True
         except psutil.Error:
             pass

@@ -28,8 +28,8 @@ WORK = ROOT / ".discern" / "benchmarks" / "faults"
 CHANGES = {"pretrain_decoder.passes": 60, "train_encoder.passes": 40}
 STAGES = (
     "download", "validate", "pack", "pretrain_decoder@0", "score_features@0", "synthesize_pairs@0",
-    "train_encoder@0", "train_control@continue-0", "train_baseline@simclr-0", "evaluate@discern-0",
-    "evaluate_control@continue-0", "evaluate_baseline@simclr-0", "report",
+    "train_encoder@0", "train_continue@0", "train_method@simclr-0", "evaluate@discern-0",
+    "evaluate@continue-0", "evaluate_method@simclr-0", "report",
 )  # fmt: skip
 # Records and the page hold times and run ids; nothing depends on them.
 VOLATILE = re.compile(r"reports/(runs/|report\.html)")

@@ -24,12 +24,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from discern.errors import DiscernError
+from discern.params.edit import Edit
 from discern.settings import settings
 from discern.tracking import run_record
 from discern.workspace import Workspace
 from flows import dvc
 from flows.clone import own_clone, work_in
-from flows.overrides import apply_overrides
 from flows.pictures import publish_results
 from flows.server import meet_server
 from flows.side_by_side import run_all, share_threads, task_runner
@@ -79,7 +79,11 @@ def pipeline(
     run_id = str(flow_run.id)
     if revision:
         work_in(own_clone(Path.cwd(), revision))
-    apply_overrides(Path("params.yaml"), overrides)
+    if overrides:
+        edit = Edit(Path.cwd())
+        for override in overrides:
+            edit.assign(override)
+        edit.write()
     stages = dvc.stages_in_order(targets)
     get_run_logger().info("%d stages: %s", len(stages), " ".join(stages))
     cached: list[str] = []

@@ -127,6 +127,34 @@ def check(file: Annotated[Path, typer.Argument(help="Parameter file.")] = PARAMS
 
 
 @app.command()
+def preset(
+    name: Annotated[str, typer.Argument(help="Preset; none: list them.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over uncommitted edits.")] = False,
+) -> None:
+    """Write a preset into params.yaml and methods/, and show the difference."""
+    from rich.console import Console
+
+    from discern.params import preset as overlays
+
+    console, root = Console(highlight=False, markup=False, soft_wrap=True), Path()
+    if not name:
+        for known, about in overlays.presets(root).items():
+            console.print(f"{known:15} {about}")
+        return
+    edit = overlays.prepared(root, name)
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in overlays.differences(edit):
+        console.print(line, style=styles.get(line[:1]))
+    if dry_run:
+        return
+    if not force:
+        overlays.refuse_uncommitted(edit)
+    edit.write()
+    typer.echo(f"presets/{name}.yaml is written into the parameters; its header says what comes next")
+
+
+@app.command()
 def embed(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs, searched with all below it.")],
     out: Annotated[Path, typer.Option("--out", help="File to write: .npz or .parquet.")],

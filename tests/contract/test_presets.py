@@ -13,18 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 from scipy.io import savemat
 
 from discern.data import sources
+from discern.dvcfiles.read import mapping
+from discern.errors import ParamsError
+from discern.nested import flat
+from discern.params.dataset import Folder
 from discern.params.load import load
+from discern.params.preset import prepared
 from discern.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
-DEMO = ROOT / "presets" / "demo.yaml"
-FULL_SCALE = [path for path in PRESETS if path != DEMO]
 
 
 def header(path: Path) -> str:
@@ -37,35 +39,87 @@ def number(text: str) -> float:
 
 
 def test_the_presets_are_there() -> None:
-    names = ["cassava", "cub200", "demo", "fgvc-aircraft", "own-photos", "oxford-flowers", "oxford-pets",
-             "stanford-cars"]  # fmt: skip
+    names = ["cassava", "cub200", "fgvc-aircraft", "own-photos", "oxford-flowers", "oxford-pets", "stanford-cars"]
     assert [path.stem for path in PRESETS] == names
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the parameters as they are shipped."""
+    for name in ("methods", "presets"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    shutil.copy(PARAMS, tmp_path)
+    return tmp_path
+
+
+def applied(root: Path, *names: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters, and descriptions of the methods that they name, after presets were written one after another."""
+    for name in names:
+        prepared(root, name).write()
+    found = load(root / "params.yaml")
+    described = {name: method.model_dump() for name, method in found.described.items()}
+    return found.model_dump(by_alias=True), described
+
+
+@pytest.mark.parametrize("second", PRESETS, ids=lambda path: path.stem)
+def test_it_gives_the_same_whatever_was_in_force_before(second: Path, project: Path) -> None:
+    fresh = project / "fresh"
+    for name in ("methods", "presets"):
+        shutil.copytree(project / name, fresh / name, symlinks=True)
+    shutil.copy(PARAMS, fresh)
+    expected = applied(fresh, second.stem)
+    assert expected[0]["dataset"]["kind"] == "folder"
+    for first in PRESETS:
+        assert applied(project, first.stem, second.stem) == expected, f"{first.stem}, then {second.stem}"
+
+
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_it_loads_with_the_sections_of_params_yaml_and_methods_that_exist(path: Path) -> None:
-    params = load(path)
-    yaml = YAML(typ="safe", pure=True)
-    assert set(yaml.load(path.read_text())) == set(yaml.load(PARAMS.read_text()))
-    assert set(params.methods.baselines) <= set(params.train_baseline)
-    assert set(params.methods.controls) <= set(params.train_control)
+def test_it_says_only_what_some_preset_changes(path: Path) -> None:
+    shipped = flat(mapping(PARAMS.read_text(encoding="utf-8")))
+    overlays = [flat(mapping(one.read_text(encoding="utf-8"))) for one in PRESETS]
+    ours = flat(mapping(path.read_text(encoding="utf-8")))
+    same = {key for key in ours if "yaml" not in key and all(one.get(key) == shipped.get(key) for one in overlays)}
+    # Of a mapping with a kind the whole is written, so that it can be read.
+    assert {key for key in same if not key.startswith(("base.optimizer.", "base.encoder."))} == set()
 
 
-def test_the_demo_is_params_yaml() -> None:
-    assert DEMO.read_bytes() == PARAMS.read_bytes(), "cp params.yaml presets/demo.yaml"
+def test_comments_and_layout_of_params_yaml_stay(project: Path) -> None:
+    prepared(project, "own-photos").write()
+    before, after = (file.read_text(encoding="utf-8") for file in (PARAMS, project / "params.yaml"))
+    assert [line for line in before.splitlines() if "#" in line][:2] == after.splitlines()[:2]
+    assert len(after.splitlines()) < len(before.splitlines()) + 5
 
 
-@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ("bass: {batch_size: 8}", "there is no bass"),
+        ("base: {batchsize: 8}", "params.yaml: base: there is no batchsize"),
+        ("methods/moco.yaml: {queues: 8}", "methods/moco.yaml: there is no queues"),
+        ("methods/mocho.yaml: {queue: 8}", "mocho.yaml: no such file"),
+        ("base: {batch_size: 1}", "base.batch_size = 1: input should be greater"),
+        ("methods/simclr.yaml: {dim: 1}", "simclr.yaml: dim = 1: input should be greater"),
+    ],
+)
+def test_an_overlay_that_does_not_fit_changes_nothing(overlay: str, message: str, project: Path) -> None:
+    (project / "presets" / "mine.yaml").write_text(f"# Mine\npack: {{image_size: 96}}\n{overlay}\n")
+    with pytest.raises(ParamsError) as error:
+        prepared(project, "mine").write()
+    assert message in str(error.value)
+    assert (project / "params.yaml").read_bytes() == PARAMS.read_bytes()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_it_opens_with_command_terms_time_machine_and_score(path: Path) -> None:
     lines = header(path)
-    assert f"cp presets/{path.name} params.yaml" in lines
+    assert f"discern preset {path.stem}" in lines
     assert "dvc repro" in lines
     for word in ("Data:", "Terms:", "Time:", "Machine:", "Score to expect:", "python -m benchmarks.gpu"):
         assert word in lines
     assert max(map(len, path.read_text(encoding="utf-8").splitlines())) <= 115
 
 
-@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_its_times_follow_from_measured_rates(path: Path) -> None:
     lines = header(path)
     sums = re.findall(r"([\d,]+) x ([\d,]+) / ([\d.]+) = ([\d,]+) s = ([\d.]+) (h|days)", lines)
@@ -182,7 +236,8 @@ def listing(name: str, tree: Callable[[Path], None], tmp_path: Path) -> list[tup
 
     out = tmp_path / "out"
     out.mkdir()
-    sources.write(load(preset).dataset, Workspace(project), out)
+    dataset = Folder.model_validate(mapping(preset.read_text(encoding="utf-8"))["dataset"])
+    sources.write(dataset, Workspace(project), out)
     rows = pd.read_parquet(out / "listing.parquet").itertuples(index=False)
     return [tuple(None if pd.isna(cell) else cell for cell in row) for row in rows]
 

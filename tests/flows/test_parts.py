@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from discern.errors import ParamsError
+from discern.params.edit import Edit
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,13 +51,20 @@ def test_stages_of_a_real_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dvc.stages_in_order([])
 
 
-def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
-    from flows.overrides import apply_overrides
+def override(root: Path, *overrides: str) -> None:
+    edit = Edit(root)
+    for one in overrides:
+        edit.assign(one)
+    edit.write()
 
+
+def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text()
     path.write_text(text)
-    apply_overrides(path, ["train_encoder.pair_weight=0.25", "methods.seeds=[0, 1]"])
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", symlinks=True)
+    override(tmp_path, "train_encoder.pair_weight=0.25", "methods.seeds=[0, 1]", "methods/simclr.yaml:dim=64")
+    assert "dim: 64" in (tmp_path / "methods" / "simclr.yaml").read_text()
     changed = [
         (old, new)
         for old, new in zip(text.splitlines(), path.read_text().splitlines(), strict=True)
@@ -65,22 +74,24 @@ def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("wrong", "message"),
     [
         ("train_encoder.pair_weight", "write key=value"),
         ("train_encoder.weight=1", "train_encoder.weight is not in params.yaml"),
         ("nowhere.at.all=1", "nowhere.at.all is not in params.yaml"),
         ("train_encoder.pair_weight=-1", "train_encoder.pair_weight = -1"),
         ("methods.seeds=[0", "not valid YAML"),
+        ("methods/simclr.yaml:dimm=8", "dimm is not in methods/simclr.yaml"),
+        ("methods/simclr.yaml:dim=1", "simclr.yaml: dim = 1: input should be greater"),
+        ("methods/nobody.yaml:dim=8", "nobody.yaml: no such file"),
     ],
 )
-def test_wrong_override_changes_nothing(tmp_path: Path, override: str, message: str) -> None:
-    from flows.overrides import apply_overrides
-
+def test_wrong_override_changes_nothing(tmp_path: Path, wrong: str, message: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", symlinks=True)
     with pytest.raises(ParamsError) as error:
-        apply_overrides(path, ["methods.seeds=[7]", override])
+        override(tmp_path, "methods.seeds=[7]", wrong)
     assert message in str(error.value)
     assert path.read_text() == (ROOT / "params.yaml").read_text()
 

@@ -95,6 +95,7 @@ def make_project(root: Path, changes: dict[str, Any]) -> Path:
     root.mkdir(parents=True)
     for name in ("src", "flows"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT / "methods", root / "methods", symlinks=True)
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     (root / ".dvc").mkdir()

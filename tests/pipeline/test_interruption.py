@@ -134,7 +134,7 @@ def test_unlabelled_photographs_go_all_the_way(straight: Path, tmp_path: Path) -
             file = tar.extractfile(member)
             assert file
             (photos / f"{i:03}.png").write_bytes(file.read())
-    root = make_project(tmp_path / "project", {"methods.baselines": ["random_init"]})
+    root = make_project(tmp_path / "project", {"methods.compared": ["random_init"]})
     change_params(root, {"dataset": {"kind": "folder", "path": str(photos), "licence": "mine"}})
     run_in(root, "dvc", "repro", extra=UNTRACKED)
     summary = json.loads((root / "metrics" / "summary.json").read_text())

@@ -27,7 +27,7 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
         ),
         (r"controls: .*", "controls: [nope]", ["methods.controls: 'nope' has no entry in train_control"]),
         (r"seeds: .*", "seeds: [0, 0]", ["methods.seeds: a seed stands twice"]),
-        (r"control: continue", "control: moco", ["report.control: 'moco' is none of discern, continue, simclr"]),
+        (r"control: continue", "control: moco", ["report.control: 'moco' is not among the methods"]),
         (r"pair_weight: .*", "pair_weight: no", ['train_encoder.pair_weight = "no"', "valid number"]),
     ],
 )

@@ -1,7 +1,7 @@
 """Reading params.yaml and methods/, with errors that name the file, the key, the value and what is allowed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,19 @@ def load(path: Path = Path("params.yaml")) -> Params:
     return load_text(text, name=str(path), methods=path.parent / METHODS)
 
 
-def load_text(text: str, name: str = "params.yaml", methods: Path = METHODS) -> Params:
+def load_text(
+    text: str,
+    name: str = "params.yaml",
+    methods: Path = METHODS,
+    changed: Mapping[str, str] = MappingProxyType({}),
+) -> Params:
     """Check the text of a parameter file.
 
     Args:
         text: YAML.
         name: stands in the errors.
         methods: folder with the methods that the file names.
+        changed: texts of methods that stand for their files, by the method's name.
 
     Raises:
         ParamsError: as `load`.
@@ -46,7 +52,7 @@ def load_text(text: str, name: str = "params.yaml", methods: Path = METHODS) -> 
     raw = read_mapping(text, name)
     if "described" in raw:
         raise ParamsError(f"{name}: described is not a parameter; a method is described in {METHODS}/NAME.yaml")
-    described, problems = _described(methods, raw)
+    described, problems = _described(methods, raw, changed or {})
     raw["described"] = None if problems else described
     try:
         return Params.model_validate(raw)
@@ -91,12 +97,15 @@ def _named(raw: dict[str, Any]) -> Iterator[str]:
     yield from dict.fromkeys(name for name in names if isinstance(name, str))
 
 
-def _described(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _described(folder: Path, raw: dict[str, Any], changed: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The methods that the parameters name, and what is wrong with their files."""
     found, problems = {}, []
     for name in _named(raw):
         try:
-            found[name] = _method(folder, name)
+            if name in changed:
+                found[name] = read_mapping(changed[name], f"{folder / name}.yaml")
+            else:
+                found[name] = _method(folder, name)
         except ParamsError as error:
             problems.append(str(error))
     return found, problems
