@@ -36,7 +36,7 @@ def load_text(
     text: str,
     name: str = "params.yaml",
     methods: Path = METHODS,
-    changed: Mapping[str, str] = MappingProxyType({}),
+    changed: Mapping[str, str] | None = None,
 ) -> Params:
     """Check the text of a parameter file.
 
