@@ -116,10 +116,13 @@ def schema(
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="Parameter file.")] = PARAMS) -> None:
-    """Check params.yaml; one line for each mistake."""
-    from discern.params.load import load
+    """Check params.yaml and methods/; one line for each mistake."""
+    from discern.params.links import check_link
+    from discern.params.load import load, load_methods
 
-    params = load(file)
+    params, folder = load(file), file.parent / "methods"
+    for name, method in load_methods(folder).items():
+        check_link(folder, name, method)
     typer.echo(
         f"{file}: good; {len(params.methods.all)} methods ({', '.join(params.methods.all)}), "
         f"{len(params.methods.seeds)} seed{'s' if len(params.methods.seeds) > 1 else ''}"

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from discern.errors import ParamsError
-from discern.params.methods import METHOD
+from discern.params.methods import METHOD, Method
 from discern.params.pipeline import Params
 
 METHODS = Path("methods")  # beside params.yaml
@@ -59,6 +59,24 @@ def load_text(
     except ValidationError as error:
         told = [one for one in error.errors() if not (problems and one["loc"] == ("described",))]
         raise ParamsError("\n".join([*problems, *(_explain(name, raw, one) for one in told)])) from error
+
+
+def load_methods(folder: Path = METHODS) -> dict[str, Method]:
+    """Every method that a project describes, by name, whether it is trained or not.
+
+    Raises:
+        ParamsError: a file is not YAML, or a key is unknown, missing or out of range.
+    """
+    found, problems = {}, []
+    for file in sorted(folder.glob("*.yaml")):
+        raw = _method(folder, file.stem)
+        try:
+            found[file.stem] = METHOD.validate_python(raw)
+        except ValidationError as error:
+            problems += [_explain(str(file), raw, one) for one in error.errors()]
+    if problems:
+        raise ParamsError("\n".join(problems))
+    return found
 
 
 def read_mapping(text: str, name: str) -> dict[str, Any]:

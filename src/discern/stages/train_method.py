@@ -1,6 +1,7 @@
 """Stage train_method: a method from scratch, with the budget of the base and what follows it together."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from discern.models.build import build_encoder
 from discern.models.encoder import ImageEncoder
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
+from discern.params.links import check_link
 from discern.params.model import FloorMethod, LabelledMethod
 from discern.run.context import Context
 from discern.run.fit import Inputs, fit, load_inputs, making, write_curve
@@ -25,6 +27,7 @@ def run(ctx: Context) -> None:
     """Train one method of one seed."""
     name, base = str(ctx.method), ctx.params.base
     method = ctx.params.described[name]
+    check_link(Path("methods"), name, method)
     own_weights = getattr(method, "weights", None)
     inputs = load_inputs(ctx, weight_files(base.weights, own_weights or "none"), [base, method])
     if isinstance(method, LabelledMethod):
