@@ -212,7 +212,7 @@ def neighbours(
 def sync() -> None:
     """Deliver to MLflow what it could not take when it was down."""
     from discern.errors import RegistryError
-    from discern.tracking.spool import deliver
+    from discern.tracking.deliver import deliver
 
     found = deliver()
     typer.echo(f"{len(found.stages)} records delivered{''.join(f', {stage}' for stage in found.stages)}")
