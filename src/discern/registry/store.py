@@ -37,8 +37,8 @@ CHAMPION, PREVIOUS = "champion", "previous"
 CHECKSUM, CODE = "discern.checksum", "discern.code"
 # What serving imports, pinned to what the model was verified with; without a list MLflow guesses for seconds.
 REQUIREMENTS = (
-    "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "safetensors",
-    "scikit-learn", "scipy", "torch", "torchvision",
+    "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "rich",
+    "safetensors", "scikit-learn", "scipy", "torch", "torchvision",
 )  # fmt: skip
 
 
