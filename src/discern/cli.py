@@ -33,6 +33,9 @@ EncoderOption = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; a user's error is one line and its exit code, never a traceback."""
+    from discern.settings import silence_telemetry
+
+    silence_telemetry()
     try:
         app(prog_name="discern")
     except DiscernError as error:
