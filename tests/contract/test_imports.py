@@ -23,7 +23,8 @@ def test_discern_and_its_command_line_import_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["training.loop", "training.objectives", "synthesis.scoring", "data.views", "models.weights"]
+    "package",
+    ["training.loop", "training.objective", "synthesis.criteria.scoring", "images.views", "models.weights"],
 )
 def test_training_core_needs_none_of_the_pipelines_tools(package: str) -> None:
     assert not loaded_after(f"import discern.{package}") & (EDGES | {"pandas", "lightning_fabric"})
