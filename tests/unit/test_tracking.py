@@ -1,6 +1,5 @@
 """The record of runs, against a real MLflow database."""
 
-import io
 import json
 import os
 import shutil
@@ -15,8 +14,10 @@ import pytest
 
 from discern.settings import settings
 from discern.tracking import provenance, run_record
+from discern.tracking.deliver import follow, tell
 from discern.tracking.record import Recorder, flatten
-from discern.tracking.writer import Writer, serve
+from discern.tracking.spool import MESSAGES, waiting
+from discern.tracking.writer import Writer
 from discern.workspace import Workspace
 
 # What `Recorder` does for a stage, without the runner's parameters.
@@ -234,12 +235,16 @@ def test_dead_server_is_told_once_without_its_password(tmp_path: Path, capsys: p
     assert "hunter2" not in told
 
 
-def test_killed_stage_leaves_a_failed_run(copy: Path) -> None:
+def test_killed_stage_leaves_a_failed_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages = [open_message(copy, "train@7", "p7"), {"kind": "metrics", "points": [["loss", 1.5, 0, 3]]}]
     lines = "".join(json.dumps(m) + "\n" for m in messages) + '{"kind": "fini'
-    answer = serve(io.StringIO(lines))
+    monkeypatch.chdir(copy)
+    folder = waiting() / "seven"
+    folder.mkdir(parents=True)
+    (folder / MESSAGES).write_text(lines, encoding="utf-8")
+    writer, stage = tell(follow(folder))
     run = runs(copy)["stage train@7"]
-    assert answer["run_id"] == run.info.run_id
+    assert (stage, writer.run.run_id) == ("train@7", run.info.run_id)
     assert run.info.status == "FAILED"
     assert run.data.metrics == {"loss": 1.5}
 
@@ -249,24 +254,22 @@ def test_no_tracking_imports_no_mlflow(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from discern.tracking.record import Recorder;"
         "from discern.workspace import Workspace; r = Recorder('x', Workspace(Path.cwd()));"
         "r.metrics({'a': 1}); r.artifact(Path.cwd()); r.finish('FINISHED');"
-        "assert not {'mlflow', 'torch', 'pandas'} & set(sys.modules); assert r._writer is None"
+        "assert not {'mlflow', 'torch', 'pandas'} & set(sys.modules); assert r._deliverer is None"
     )
     env = {**os.environ, "DISCERN_TRACKING": "false"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
     assert run_record.load(Workspace(tmp_path).run_record("x")).tracking == "off"
 
 
-def test_lost_writer_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_deliverer_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     record = Recorder("x", Workspace(tmp_path), tracking=True)
-    assert record._writer is not None
-    record._writer.kill()
-    record._writer.wait()
+    assert record._deliverer is not None
+    record._deliverer.kill()
+    record._deliverer.wait()
     record.metrics({"loss": 1.0}, step=0)
     record.finish("FINISHED")
-    assert (
-        run_record.load(Workspace(tmp_path).run_record("x")).tracking == "waiting: the writer process ended early"
-    )
+    assert run_record.load(Workspace(tmp_path).run_record("x")).tracking == "waiting: the deliverer ended early"
 
 
 def test_caller_errors_are_raised(tmp_path: Path) -> None:

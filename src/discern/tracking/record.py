@@ -1,4 +1,4 @@
-"""`Recorder`: what a stage tells about itself, sent to MLflow and kept in its run record."""
+"""`Recorder`: what a stage tells about itself, written to its spool for MLflow and kept in its run record."""
 
 import getpass
 import json
@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import resource
+import select
 import socket
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from discern.nested import flat
 from discern.settings import home, settings
 from discern.tracking import provenance, run_record
-from discern.tracking.spool import Spool, deliver_in_background
+from discern.tracking.spool import Spool
 from discern.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Recorder:
         self._origin = provenance.git_state(workspace.root) | provenance.dvc_state(workspace.root)
         self._tables = tempfile.TemporaryDirectory(prefix="discern-")
         self._answer: dict[str, Any] = {}
-        self._writer: subprocess.Popen[str] | None = None
         self._spool: Spool | None = None
+        self._deliverer: subprocess.Popen[str] | None = None
         if settings().tracking if tracking is None else tracking:
             self._start(flatten(params or {}), used)
 
@@ -169,15 +169,13 @@ class Recorder:
     def _start(self, params: dict[str, str], used: list[str] | None) -> None:
         record = uuid.uuid4().hex
         self._spool = Spool(record)
-        # One thread: its OpenMP pool must not compete with the stage's.
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "discern.tracking.writer"]
-        pipe = subprocess.PIPE
-        # A session of its own: Ctrl-C and a cancelled flow signal the stage's whole process group, and the writer
-        # has to live on to say how the stage ended. The closed pipe ends it.
-        self._writer = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, text=True, env=env, bufsize=1, start_new_session=True
-        )
+        # One thread: its OpenMP pool must not compete with the stage's. And a session of its own: Ctrl-C and a
+        # cancelled flow signal the stage's whole process group, and it has to live on to say how the stage ended.
+        self._deliverer = subprocess.Popen(
+            [sys.executable, "-m", "discern.tracking.deliver", record],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "DISCERN_PIPELINE": ""},
+        )  # fmt: skip
         tags = {
             **self._origin,
             "host": socket.gethostname(),
@@ -188,7 +186,7 @@ class Recorder:
             "mlflow.source.git.commit": self._origin.get("git.commit", ""),
         }
         target = {
-            "uri": settings().resolved_tracking_uri,
+            "uri": "",
             "experiment": settings().experiment,
             "home": str(home()),
             "pipeline": self._pipeline,
@@ -211,40 +209,24 @@ class Recorder:
         self._send("artifact", path=str(path.resolve()), folder=folder, of_pipeline=of_pipeline)
 
     def _send(self, kind: str, **content: object) -> None:
-        message = {"kind": kind, **content}
         if self._spool:
-            self._spool.append(message)
-        if self._writer and self._writer.stdin:
-            try:
-                self._writer.stdin.write(json.dumps(message) + "\n")
-            except OSError:  # the writer is gone; it cannot say why itself
-                self._lose("the writer process ended early")
+            self._spool.append({"kind": kind, **content})
 
     def _close(self, seconds: float) -> None:
-        if self._writer:
-            try:
-                answer, _ = self._writer.communicate(timeout=seconds)
-                self._answer = json.loads(answer)
-            except subprocess.TimeoutExpired:
-                self._writer.kill()
-                self._lose(f"MLflow took more than {seconds} s")
-            except (OSError, ValueError):
-                self._lose("the writer process ended early")
-        if self._spool is None:
+        """Hear what MLflow made of the record; what it did not take is kept."""
+        if self._spool is None or self._deliverer is None or self._deliverer.stdout is None:
             return
-        if self._answer.get("error"):
-            self._spool.keep()
+        ready, _, _ = select.select([self._deliverer.stdout], [], [], seconds)
+        if not ready:
+            self._deliverer.kill()
+        line = self._deliverer.stdout.readline() if ready else ""
+        if line:
+            self._answer = json.loads(line)
         else:
-            self._spool.done()
-            deliver_in_background()
-
-    def _lose(self, why: str) -> None:
-        if self._writer:
+            why = "the deliverer ended early" if ready else f"MLflow took more than {seconds} s"
             log.warning("MLflow has not taken all of this stage's record: %s; `discern sync` delivers it", why)
-            with suppress(OSError):
-                self._writer.communicate(timeout=1)
-        self._writer = None
-        self._answer = {"error": why}
+            self._answer = {"error": why}
+        self._spool.close(taken=not self._answer["error"])
 
     def _tracking_state(self) -> str:
         if not self._answer:

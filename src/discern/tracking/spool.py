@@ -1,23 +1,17 @@
-"""What MLflow has yet to be told: every message of a stage lies on disk until MLflow has taken it.
+"""A stage's record on disk: one message a line, and what the messages name, until MLflow has taken it.
 
-A stage deletes its messages when MLflow has answered. Where it did not, they are delivered later: by the next
-stage that gets through, or by `discern sync`. Delivering twice, or what is left of half a delivery, is as good as
-once: the run is found by its record's id, and every point carries its time and step.
+The stage only appends; `deliver` brings it to MLflow, while the stage runs or later.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from discern.settings import home, settings, silence_telemetry
+from discern.settings import home
 
 Message = dict[str, Any]
 MESSAGES, FILES = "messages.jsonl", "files"
@@ -29,7 +23,7 @@ def waiting() -> Path:
 
 
 class Spool:
-    """One stage's messages on disk; locked for as long as the stage lives.
+    """One stage's messages; locked for as long as the stage lives.
 
     Args:
         record: id of the stage's record, by which its run is found.
@@ -43,22 +37,25 @@ class Spool:
         self._file = (self.folder / MESSAGES).open("a", encoding="utf-8")
 
     def append(self, message: Message) -> None:
-        """Write one message; the tracking URI, which may hold a password, stays out."""
-        if message["kind"] == "open":
-            message = {**message, "target": {**message["target"], "uri": ""}}
+        """Write one message."""
         self._file.write(json.dumps(message) + "\n")
         self._file.flush()
 
-    def done(self) -> None:
-        """MLflow has everything: forget it."""
-        self._file.close()
-        self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self, taken: bool) -> None:
+        """The stage ends.
 
-    def keep(self) -> None:
-        """MLflow has not taken everything: keep the messages and a copy of every file that they name."""
+        Args:
+            taken: MLflow has everything. Otherwise the messages stay, with a copy of every file that they name.
+        """
         self._file.close()
-        messages = list(_read(self.folder))
+        if taken:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            self._copy_files()
+        self._lock.release()
+
+    def _copy_files(self) -> None:
+        messages = list(Messages(self.folder))
         for number, message in enumerate(messages):
             key = {"artifact": "path", "dataset": "table"}.get(message["kind"])
             if key and Path(message[key]).exists():
@@ -66,80 +63,38 @@ class Spool:
         partial = self.folder / f".{MESSAGES}"
         partial.write_text("".join(json.dumps(m) + "\n" for m in messages), encoding="utf-8")
         partial.replace(self.folder / MESSAGES)
-        self._lock.release()
 
 
-@dataclass
-class Delivery:
-    """What came of delivering: stages whose records MLflow took, and why it stopped where it did."""
+class Messages:
+    """The messages of a record, as far as they are written: read on as often as wanted.
 
-    stages: list[str] = field(default_factory=list)
-    left: int = 0
-    error: str | None = None
+    Half a line, of a stage that writes just now or was killed, is left for later.
 
-
-def deliver() -> Delivery:
-    """Send every waiting record, the oldest first; those of living stages are left alone.
-
-    A record that MLflow refuses is passed over; a server that does not answer at all ends it.
+    Args:
+        folder: of the record.
     """
-    found = Delivery()
-    folders = sorted((p for p in waiting().glob("*") if p.is_dir()), key=lambda p: (p.stat().st_mtime, p.name))
-    for folder in folders:
-        lock = FileLock(folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):  # of a living stage, or delivered by somebody else just now
-            continue
-        try:
-            stage, error, answers = _deliver(folder)
-            if error is None:
-                shutil.rmtree(folder, ignore_errors=True)
-                found.stages.append(stage)
-            else:
-                found.left += 1
-                found.error = error
-        finally:
-            lock.release()
-        if not answers:
-            found.left += len(folders) - folders.index(folder) - 1
-            break
-    return found
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._at = folder / MESSAGES, 0
+
+    def __iter__(self) -> Iterator[Message]:
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._at += len(line)
+                    yield json.loads(line)
 
 
-def deliver_in_background() -> None:
-    """Start a process that delivers what waits, if anything does, and outlives this one."""
-    if any(_is_free(lock) for lock in waiting().glob("*/lock")):
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "DISCERN_PIPELINE": ""}
-        null = subprocess.DEVNULL
-        command = [sys.executable, "-m", "discern.tracking.spool"]
-        subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=env, start_new_session=True)
-
-
-def _deliver(folder: Path) -> tuple[str, str | None, bool]:
-    """The stage of a record, why MLflow did not take it, and whether there was an answer at all."""
-    from discern.tracking.writer import KILLED, Writer
-
-    writer, stage, finished = Writer(quiet=True), "", False
-    for message in _read(folder):
-        if message["kind"] == "open":
-            stage = str(message["target"]["stage"])
-            message["target"]["uri"] = settings().resolved_tracking_uri
-        finished |= message["kind"] == "finish"
-        path = message.get("path") or message.get("table")
-        if path is None or Path(path).exists():  # files of a stage that was killed outright may be gone
-            writer.handle(message)
-    if stage and not finished:
-        writer.handle(dict(KILLED))
-    return stage, writer.error, writer.run is not None or not stage
-
-
-def _read(folder: Path) -> Iterator[Message]:
-    """Messages as they were sent; half a line of a stage that was killed is left out."""
-    path = folder / MESSAGES
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []:
-        if line.endswith("\n"):
-            yield json.loads(line)
+def lives(folder: Path) -> bool:
+    """Whether the stage of a record still runs: it holds the lock."""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def _copy(path: Path, folder: Path) -> str:
@@ -150,16 +105,3 @@ def _copy(path: Path, folder: Path) -> str:
     else:
         shutil.copy2(path, kept)
     return str(kept)
-
-
-def _is_free(lock: Path) -> bool:
-    try:
-        with FileLock(lock, timeout=0):
-            return True
-    except (Timeout, OSError):
-        return False
-
-
-if __name__ == "__main__":
-    silence_telemetry()
-    deliver()

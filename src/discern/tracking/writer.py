@@ -1,22 +1,9 @@
-"""The process beside a stage that talks to MLflow, so that the stage never waits for it.
+"""What every message of a stage's record does in MLflow."""
 
-Importing MLflow takes four seconds of CPU and a server may be slow or dead; in a process of its own neither
-delays a training step, and a stage that is killed outright still leaves a run marked FAILED.
-
-It reads one JSON message a line from standard input (see `Recorder`), and answers with one line at the end:
-`{"run_id": …, "parent_run_id": …, "error": null}`.
-"""
-
-import json
-import os
-import queue
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from discern.tracking.provenance import redacted
 
@@ -49,13 +36,13 @@ class Writer:
         """Do what one message asks."""
         if self.error:
             return
-        kind = message.pop("kind")
+        kind, content = message["kind"], {key: value for key, value in message.items() if key != "kind"}
         try:
             if kind == "metrics":
                 self._points += [tuple(point) for point in message["points"]]
             else:
                 self.flush()
-                getattr(self, f"_{kind}")(**message)
+                getattr(self, f"_{kind}")(**content)
         except Exception as error:  # whatever MLflow dies of, the stage's result must not depend on it
             self._give_up(error)
 
@@ -99,57 +86,3 @@ class Writer:
 
     def _finish(self, status: str, tags: dict[str, str], reused: dict[str, str]) -> None:
         self.run.finish(status, tags, reused)
-
-
-def _messages(source: IO[str]) -> Iterator[Message | None]:
-    """Messages as they come, None once a second without one, the end when the stage closes the pipe.
-
-    A thread takes them off the pipe at once: a full pipe would block the stage.
-    """
-    inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in source:
-            inbox.put(line)
-        inbox.put("")
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            line = inbox.get(timeout=1)
-        except queue.Empty:
-            yield None
-            continue
-        if not line.endswith("\n"):  # the end, or half a message of a stage that was killed
-            return
-        yield json.loads(line)
-
-
-def serve(source: IO[str]) -> Message:
-    """Carry out the messages of one stage; the answer to it.
-
-    A stage that was killed sends no `finish`: its run ends as FAILED.
-    """
-    writer = Writer()
-    finished = False
-    for message in _messages(source):
-        if message is not None:
-            finished |= message["kind"] == "finish"
-            writer.handle(message)
-        writer.flush(only_if_due=True)
-    if not finished:
-        writer.handle(dict(KILLED))
-    run = writer.run
-    return {"run_id": run and run.run_id, "parent_run_id": run and run.parent_id, "error": writer.error}
-
-
-def main() -> None:
-    """Serve the stage at the other end of the pipe."""
-    # Libraries print to standard output; keep it for the answer, which a killed stage does not hear.
-    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)
-        answer.write(json.dumps(serve(sys.stdin)))
-
-
-if __name__ == "__main__":
-    main()

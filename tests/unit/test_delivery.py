@@ -12,7 +12,8 @@ import pytest
 
 from discern.settings import settings
 from discern.tracking import spool
-from discern.tracking.spool import Spool, deliver
+from discern.tracking.deliver import deliver, tell
+from discern.tracking.spool import Messages, Spool
 
 DEAD = "http://me:hunter2@127.0.0.1:9"
 
@@ -108,8 +109,8 @@ def test_a_delivery_that_stopped_halfway_goes_on_without_doubling(root: Path) ->
     messages = waiting / spool.MESSAGES
     everything = messages.read_text()
     messages.write_text("".join(everything.splitlines(keepends=True)[:120]))
-    halfway, error, _ = spool._deliver(waiting)
-    assert (halfway, error) == ("train@0", None)
+    writer, halfway = tell(Messages(waiting), quiet=True)
+    assert (halfway, writer.error) == ("train@0", None)
     assert told(root)["train@0"].info.status == "FAILED"
     messages.write_text(everything)
     assert deliver().stages == ["train@0"]
@@ -140,7 +141,7 @@ def test_a_server_that_stays_dead_keeps_everything(root: Path, monkeypatch: pyte
     assert len(list(spool.waiting().iterdir())) == 2
 
 
-def test_a_stage_and_its_writer_killed_outright_are_delivered_as_failed(root: Path) -> None:
+def test_a_stage_and_its_deliverer_killed_outright_are_delivered_as_failed(root: Path) -> None:
     """With kill -9 to both, nobody is left to say anything but the messages on disk."""
     import psutil
 
@@ -162,7 +163,39 @@ def test_a_stage_and_its_writer_killed_outright_are_delivered_as_failed(root: Pa
 def test_half_a_message_and_an_empty_record_are_no_obstacle(root: Path) -> None:
     empty = Spool("a" * 32)
     empty._file.write('{"kind": "op')
-    empty.keep()
+    empty.close(taken=False)
     stage(root, "train@0", DEAD)
     assert deliver().stages == ["", "train@0"]
     assert list(spool.waiting().iterdir()) == []
+
+
+def test_a_stage_killed_outright_is_told_by_its_deliverer(root: Path) -> None:
+    """kill -9 to the stage alone: whoever follows its record sees the released lock."""
+    command = [sys.executable, "-c", STAGE, "train@0", "wait"]
+    process = subprocess.Popen(command, cwd=root, env=environment(database(root)))
+    deadline = time.monotonic() + 60
+    while not (root / "ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(spool.waiting().iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    run = told(root)["train@0"]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["discern.end"] == "killed"
+    assert list(spool.waiting().iterdir()) == []
+
+
+def test_a_message_is_read_once_it_is_whole(root: Path) -> None:
+    record = Spool("b" * 32)
+    messages = Messages(record.folder)
+    record.append({"kind": "text", "text": "ä", "name": "a"})
+    record._file.write('{"kind": "fin')
+    record._file.flush()
+    assert [m["kind"] for m in messages] == ["text"]
+    assert list(messages) == []
+    record._file.write('ish"}\n')
+    record._file.flush()
+    assert [m["kind"] for m in messages] == ["finish"]
+    record.close(taken=True)
+    assert not record.folder.exists()
