@@ -152,6 +152,9 @@ def preset(
             console.print(f"{known:15} {about}")
         return
     edit = overlays.prepared(root, name)
+    if not edit.texts():
+        typer.echo(f"presets/{name}.yaml is in force already; nothing changes")
+        return
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in overlays.differences(edit):
         console.print(line, style=styles.get(line[:1]))
