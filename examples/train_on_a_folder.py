@@ -14,7 +14,7 @@ from discern.models.making import Making
 from discern.models.weights import save_encoder
 from discern.params.base import Base
 from discern.params.two_view import SimCLR
-from discern.training.alone import train_alone
+from discern.run.alone import train_alone
 from discern.training.health import Row
 
 

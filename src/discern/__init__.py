@@ -3,10 +3,12 @@
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from discern.version import __version__
+
 if TYPE_CHECKING:  # `import discern` must answer at once, and the encoder brings torch
     from discern.embedding.photos import PhotoEncoder
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 
 def load(where: str | PathLike[str]) -> "PhotoEncoder":

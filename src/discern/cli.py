@@ -6,9 +6,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from discern import __version__, load
 from discern.errors import DataError, DiscernError
 from discern.registry import commands as registry
+from discern.version import __version__, load
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 PARAMS = Path("params.yaml")
@@ -33,6 +33,9 @@ EncoderOption = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; a user's error is one line and its exit code, never a traceback."""
+    from discern.settings import silence_telemetry
+
+    silence_telemetry()
     try:
         app(prog_name="discern")
     except DiscernError as error:
@@ -147,6 +150,9 @@ def preset(
             console.print(f"{known:15} {about}")
         return
     edit = overlays.prepared(root, name)
+    if not edit.texts():
+        typer.echo(f"presets/{name}.yaml is in force already; nothing changes")
+        return
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in overlays.differences(edit):
         console.print(line, style=styles.get(line[:1]))

@@ -1,14 +1,9 @@
 """Runs in MLflow: one of a stage, and the parent run of its pipeline."""
 
-import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-from discern.settings import QUIET
-
-os.environ.update({**QUIET, **os.environ})
 
 from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
