@@ -123,16 +123,14 @@ def schema(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="Parameter file.")] = PARAMS) -> None:
     """Check params.yaml and methods/; one line for each mistake."""
-    from discern.params.links import check_link
-    from discern.params.load import load, load_methods
+    from discern.params.check import check as check_all
 
-    params, folder = load(file), file.parent / "methods"
-    for name, method in load_methods(folder).items():
-        check_link(folder, name, method)
+    params, described = check_all(file)
     typer.echo(
         f"{file}: good; {len(params.methods.all)} methods ({', '.join(params.methods.all)}), "
         f"{len(params.methods.seeds)} seed{'s' if len(params.methods.seeds) > 1 else ''}"
     )
+    typer.echo(f"{file.parent / 'methods'}: good; {len(described)} methods are described there")
 
 
 @app.command()

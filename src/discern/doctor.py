@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from discern.dvcfiles.cache import cache_folder, rotten
 from discern.errors import DiscernError, SettingsError
-from discern.params.load import load
+from discern.params.check import check as check_parameters
 from discern.settings import settings
 from discern.tracking import provenance
 from discern.tracking.spool import waiting
@@ -59,12 +59,12 @@ def examine(root: Path, deep: bool = False) -> list[Finding]:
 
 def _parameters(root: Path) -> Iterator[Finding]:
     try:
-        load(root / "params.yaml")
+        check_parameters(root / "params.yaml")
         settings()
     except DiscernError as error:
         yield Finding("parameters and settings", "bad", str(error))
     else:
-        yield Finding("parameters and settings", "good", "params.yaml and DISCERN_ variables are valid")
+        yield Finding("parameters and settings", "good", "params.yaml, methods/ and DISCERN_ variables are valid")
 
 
 def _requirements(_root: Path) -> Iterator[Finding]:

@@ -17,14 +17,21 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_discern_and_its_command_line_import_nothing_heavy() -> None:
-    loaded = loaded_after("import discern, discern.params, discern.settings, discern.cli")
+    loaded = loaded_after("import discern, discern.params.check, discern.settings, discern.cli")
     assert "pydantic" in loaded
     assert not loaded & (EDGES | {"torch", "pandas", "numpy", "matplotlib"})
 
 
 @pytest.mark.parametrize(
     "package",
-    ["training.loop", "training.objective", "synthesis.criteria.scoring", "images.views", "models.weights"],
+    [
+        "training.loop",
+        "training.objective",
+        "synthesis.criteria.scoring",
+        "images.views",
+        "models.weights",
+        "methods.build",
+    ],
 )
 def test_training_core_needs_none_of_the_pipelines_tools(package: str) -> None:
     assert not loaded_after(f"import discern.{package}") & (EDGES | {"pandas", "lightning_fabric"})

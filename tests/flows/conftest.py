@@ -153,6 +153,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory, prefect_env: dict[str, str]) -
     root = tmp_path_factory.mktemp("toy") / "project"
     root.mkdir()
     shutil.copy(ROOT / "params.yaml", root)
+    shutil.copytree(ROOT / "methods", root / "methods", symlinks=True)
     files = {
         "dvc.yaml": DVC_YAML,
         "draw.py": DRAW,
@@ -174,5 +175,5 @@ def toy(tmp_path_factory: pytest.TempPathFactory, prefect_env: dict[str, str]) -
 @pytest.fixture
 def checkout(toy: Path, tmp_path: Path) -> Path:
     """A clone of the toy project."""
-    shutil.copytree(toy, tmp_path / "project")
+    shutil.copytree(toy, tmp_path / "project", symlinks=True)
     return tmp_path / "project"

@@ -51,7 +51,8 @@ def environment(root: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DISCERN_THREADS": "1",
         "DISCERN_EXPERIMENT": experiment(root),
-        "PYTHONPATH": str(Path(__file__).with_name("guard")),
+        # This checkout's code, whichever is installed.
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).with_name("guard")), str(ROOT / "src")]),
         "TEST_CONNECTIONS_LOG": str(root / CONNECTIONS),
         "OMP_WAIT_POLICY": "PASSIVE",
         "DO_NOT_TRACK": "1",

@@ -64,6 +64,8 @@ def test_a_version_says_what_it_is(project: Path) -> None:
     assert all("==" in line for line in pins if line.strip())
     assert any(line.startswith("torch==") for line in pins)
     assert (content / "data" / "encoder" / "params.yaml").read_text() == (project / "params.yaml").read_text()
+    loss = (content / "data" / "encoder" / "methods" / "simclr.yaml").read_text()
+    assert loss == (project / "methods" / "simclr.yaml").read_text()
     names = {path.name for path in content.rglob("*") if path.is_file()}
     assert {"encoder.safetensors", "encoder.pt2", "encoder.onnx", "index.npz", "README.md"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]

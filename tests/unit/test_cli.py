@@ -90,7 +90,44 @@ def test_check_says_good(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "check") == 0
-    assert capsys.readouterr().out.startswith("params.yaml: good; 4 methods (discern, continue,")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("params.yaml: good; 4 methods (discern, continue,")
+    count = len(list((project / "methods").glob("*.yaml")))
+    assert count > 30
+    assert second == f"methods: good; {count} methods are described there"
+
+
+def test_check_reads_methods_that_nobody_trains_and_tells_all_mistakes_at_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = project / "methods"
+    for name, old, new in (
+        ("simclr", "dim: 128", "dim: -1"),  # trained: read twice, told once
+        ("moco", "\nqueue:", "\nqueu:"),
+        ("dino", "kind: dino", "kind: ["),
+    ):
+        text = (methods / f"{name}.yaml").read_text()
+        assert old in text
+        (methods / f"{name}.yaml").write_text(text.replace(old, new))
+    file = project / "params.yaml"
+    file.write_text(file.read_text().replace("pair_weight: 1.0", "pair_weight: -1"))
+    (project / "src").symlink_to(ROOT / "src")
+    (methods / "byol").unlink()
+    assert run(monkeypatch, "check") == 2
+    said = capsys.readouterr().err.removeprefix("discern: ").splitlines()
+    for line, start in zip(
+        sorted(said),
+        (
+            "methods/byol: the link to the method's code is missing; `ln -sfn ../src/discern/methods/two_view",
+            "methods/dino.yaml: not valid YAML",
+            "methods/moco.yaml: queu is not a parameter",
+            "methods/moco.yaml: queue is missing",
+            "methods/simclr.yaml: dim = -1: ",
+            "params.yaml: train_encoder.pair_weight = -1: ",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(start), line
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,17 @@ from discern.report.summary import Figure, Summary
 
 PARAMS = """
 base: {lr: 0.1, weights: none}
+methods: {seeds: [0], compared: [simclr]}
+pretrain_decoder: {loss: byol}
+"""
+MOCO = "kind: moco\nrate: 0.1\nqueue: 8\n"
+# Before methods had files of their own.
+OLD_PARAMS = """
+base: {lr: 0.1, weights: none}
+arms: {seeds: [0], controls: [continue], baselines: [simclr]}
+pretrain_decoder: {loss: {kind: byol, rate: 1.0}}
 train_baseline:
-  simclr: {kind: simclr, rate: 1.0}
+  simclr: {kind: simclr, rate: 1.0, dim: 4}
 """
 LOCK = """
 stages:
@@ -52,13 +61,19 @@ def repository(tmp_path: Path) -> Path:
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
     first = {
         "params.yaml": PARAMS,
+        "methods/simclr.yaml": "kind: simclr\nrate: 1.0\n",
+        "methods/byol.yaml": "kind: byol\nrate: 1.0\n",
+        "methods/dino.yaml": "kind: dino\nrate: 1.0\n",
         "dvc.lock": LOCK.replace("PACKED", "1" * 32),
         "src/a.py": "one\ntwo\n",
         "metrics/summary.json": summary({"discern": 0.5, "continue": 0.6}),
     }
     commit(tmp_path, first, "first | with a bar")
     second = {
-        "params.yaml": PARAMS.replace("0.1", "0.2") + "  moco: {kind: moco, rate: 0.1, dim: 8}\n",
+        "params.yaml": PARAMS.replace("0.1", "0.2").replace("[simclr]", "[simclr, moco]"),
+        "methods/moco.yaml": MOCO,
+        "methods/byol.yaml": "kind: byol\nrate: 0.5\n",
+        "methods/dino.yaml": "kind: dino\nrate: 0.5\n",  # nobody trains it
         "dvc.lock": LOCK.replace("PACKED", "2" * 32),
         "src/a.py": "one\n2\nthree\n",
         "metrics/summary.json": summary({"discern": 0.7, "moco": 0.3}),
@@ -71,7 +86,9 @@ def test_what_went_in_and_what_came_out(repository: Path) -> None:
     found = compare(repository, "HEAD~1", "main")
     assert [(c.key, c.before, c.after) for c in found.params] == [
         ("base.lr", "0.1", "0.2"),
-        ("train_baseline.moco", None, "3 parameters"),
+        ("methods.compared", '["simclr"]', '["simclr", "moco"]'),
+        ("methods/byol.yaml:rate", "1.0", "0.5"),
+        ("methods/moco.yaml", None, "3 parameters"),
     ]
     assert [(c.key, c.before, c.after) for c in found.data] == [
         ("data/packed", "1" * 32 + ".dir", "2" * 32 + ".dir")
@@ -90,9 +107,58 @@ def test_backwards_is_the_mirror_image(repository: Path) -> None:
     found = compare(repository, "HEAD", "HEAD~1")
     assert [(c.key, c.before, c.after) for c in found.params] == [
         ("base.lr", "0.2", "0.1"),
-        ("train_baseline.moco", "3 parameters", None),
+        ("methods.compared", '["simclr", "moco"]', '["simclr"]'),
+        ("methods/moco.yaml", "3 parameters", None),
+        ("methods/byol.yaml:rate", "0.5", "1.0"),
     ]
     assert found.code == [("src/a.py", "1", "2")]
+
+
+def test_a_method_is_shown_whichever_side_trains_it(repository: Path) -> None:
+    changed = {
+        "params.yaml": PARAMS.replace("[simclr]", "[]").replace("loss: byol", "loss: simclr"),
+        "methods/moco.yaml": MOCO.replace("queue: 8", "queue: 16") + "momentum: 0.9\n",
+    }
+    commit(repository, changed, "third")
+    expected = [
+        ("base.lr", "0.2", "0.1"),
+        ("methods.compared", '["simclr", "moco"]', "[]"),
+        ("pretrain_decoder.loss", "byol", "simclr"),
+        ("methods/moco.yaml:queue", "8", "16"),
+        ("methods/moco.yaml:momentum", None, "0.9"),
+    ]
+    found = compare(repository, "HEAD~1", "HEAD").params
+    assert [(c.key, c.before, c.after) for c in found] == expected
+    found = compare(repository, "HEAD", "HEAD~1").params
+    assert {(c.key, c.after, c.before) for c in found} == set(expected)
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_revision_from_before_methods_had_files_can_still_be_read(repository: Path, forward: bool) -> None:
+    old = {"params.yaml": OLD_PARAMS, "metrics/summary.json": '{"control": "continue", "arms": {"discern": {}}}'}
+    subprocess.run(["git", "-C", str(repository), "rm", "-rq", "methods"], check=True)
+    commit(repository, old, "from before")
+    subprocess.run(["git", "-C", str(repository), "tag", "old"], check=True)
+    sides = ("old", "HEAD~1") if forward else ("HEAD~1", "old")
+    found = compare(repository, *sides)
+    changes = [(c.key, *((c.before, c.after) if forward else (c.after, c.before))) for c in found.params]
+    assert set(changes) == {
+        ("base.lr", "0.1", "0.2"),
+        ("arms", "3 parameters", None),
+        ("train_baseline", "3 parameters", None),
+        ("pretrain_decoder.loss.kind", "byol", None),
+        ("pretrain_decoder.loss.rate", "1.0", None),
+        ("pretrain_decoder.loss", None, "byol"),
+        ("methods", None, "2 parameters"),
+        ("methods/simclr.yaml", None, "2 parameters"),
+        ("methods/moco.yaml", None, "3 parameters"),
+        ("methods/byol.yaml", None, "2 parameters"),
+    }
+    assert any("old" in note and "of another version" in note for note in found.notes)
+    text = render.markdown(found)
+    row = ("arms", "3 parameters", "–") if forward else ("arms", "–", "3 parameters")
+    assert f"| {' | '.join(row)} |" in text
+    assert "| discern | – → 70.0 |" in text if forward else "| discern | 70.0 → – |" in text
 
 
 @pytest.mark.parametrize("before", ["HEAD", "workspace"])

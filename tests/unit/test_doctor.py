@@ -52,6 +52,11 @@ def test_wrong_parameters_and_settings_are_told(root: Path, monkeypatch: pytest.
     assert found.state == "bad"
     assert "pack.image_size" in found.detail
     (root / "params.yaml").write_text(text)
+    (root / "methods" / "moco.yaml").write_text("kind: mocha\n")  # which nobody trains yet
+    found = about(root, "parameters and settings")
+    assert found.state == "bad"
+    assert "methods/moco.yaml" in found.detail
+    shutil.copy(ROOT / "methods" / "moco.yaml", root / "methods")
     monkeypatch.setenv("DISCERN_DEVICE", "toaster")
     settings.cache_clear()
     assert "DISCERN_DEVICE" in about(root, "parameters and settings").detail

@@ -1,12 +1,13 @@
 """The link beside a method's file leads to its code; else DVC would watch something else."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from discern.errors import ParamsError
-from discern.params.links import check_link
+from discern.params.links import check_link, check_links
 from discern.params.load import load_methods
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,43 @@ def test_one_that_is_not_is_told_with_the_command_that_mends_it(name: str, state
     link.unlink(missing_ok=True)
     Path(place).symlink_to(target)
     check_link(project / "methods", name, METHODS[name])
+
+
+def test_a_part_of_the_code_or_more_than_it_is_not_the_code(project: Path) -> None:
+    """What the module imports from its folder would not be watched; or every other method would be."""
+    for target in ("../src/discern/methods/pretext/srgan/objective.py", "../src/discern/methods/pretext"):
+        link = project / "methods" / "srgan_generator"
+        link.unlink()
+        link.symlink_to(target)
+        with pytest.raises(ParamsError, match="leads to other code"):
+            check_link(project / "methods", "srgan_generator", METHODS["srgan_generator"])
+
+
+def test_a_copy_in_the_place_of_a_link_is_told_with_a_command_that_works(project: Path) -> None:
+    """As a checkout without links leaves it, or `cp -rL`."""
+    folder = project / "methods"
+    for name, copy in (("srgan_generator", shutil.copytree), ("moco", shutil.copy)):
+        code = (folder / name).resolve()
+        (folder / name).unlink()
+        copy(code, folder / name)
+        with pytest.raises(ParamsError, match="is a copy") as error:
+            check_link(folder, name, METHODS[name])
+        subprocess.run(["sh", "-c", str(error.value).split("`")[1]], check=True)
+        check_link(folder, name, METHODS[name])
+
+
+def test_all_are_looked_at_and_each_wrong_one_is_a_line(project: Path) -> None:
+    folder = project / "methods"
+    check_links(folder)
+    (folder / "moco").unlink()
+    (folder / "dino").unlink()
+    (folder / "dino").symlink_to("../src/discern/methods/two_view/byol.py")
+    (folder / "byol.yaml").write_text("kind: [")  # told by those who read it
+    with pytest.raises(ParamsError) as error:
+        check_links(folder)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{folder / 'dino'}: the link to the method's code leads to other code; `ln -sfn ")
+    assert second.startswith(f"{folder / 'moco'}: the link to the method's code is missing; `ln -sfn ")
 
 
 def test_another_set_of_parameters_may_link_to_the_first(project: Path) -> None:

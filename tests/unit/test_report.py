@@ -1,5 +1,6 @@
 """The report stage on a small made-up workspace: what the page holds, and what it does without."""
 
+import html
 import json
 import re
 import shutil
@@ -165,6 +166,7 @@ def make_workspace(root: Path, labelled: bool = True) -> Context:
     params = load(ROOT / "params.yaml")
     root.mkdir(exist_ok=True)
     workspace.params.write_text((ROOT / "params.yaml").read_text())
+    shutil.copytree(ROOT / "methods", root / "methods", symlinks=True)
     write_images(workspace, labelled)
     describe(workspace, params)
     for method in params.methods.all:
@@ -394,6 +396,14 @@ def test_stages_stand_in_the_order_they_ran_with_their_commits(made: Context) ->
     assert found.mixed_commits
     assert found.machines == ["A processor, 2 threads"]
     assert found.params == made.workspace.params.read_text()
+
+
+def test_parameters_are_shown_with_those_of_the_methods_that_they_name(made: Context, text: str) -> None:
+    section = text.split('id="reproduce"')[1].split("</section>")[0]
+    files = re.findall(r"<summary>([\w./]+)</summary><pre>(.*?)</pre>", section, flags=re.S)
+    texts = {name: (made.workspace.root / name).read_text() for name, _ in files}
+    assert list(texts) == ["params.yaml", "methods/simclr.yaml", "methods/random_init.yaml"]
+    assert all(html.unescape(shown).strip() == texts[name].strip() for name, shown in files)
 
 
 def test_durations() -> None:

@@ -158,7 +158,7 @@ def test_processes_end_as_dvc_sees_them(checkout: Path) -> None:
     """The same through a real process: threads are set before the stage imports anything, SIGTERM gives 130."""
     script = checkout / "toy.py"
     script.write_text(
-        "import os, sys, time, types\n"
+        "import os, sys, time\n"
         "def run(ctx):\n"
         "    print(os.environ['OMP_NUM_THREADS'], os.environ['DVC_NO_ANALYTICS'], flush=True)\n"
         "    time.sleep(60)\n"

@@ -299,8 +299,13 @@ def test_dirty_means_changed_by_a_person(tmp_path: Path) -> None:
     git("commit", "-qm", "first")
     (tmp_path / "dvc.lock").write_text("2")
     (tmp_path / "params.yaml").write_text("of an experiment")
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "moco.yaml").write_text("of an experiment")
     state = provenance.git_state(tmp_path)
     assert (state["git.branch"], state["git.dirty"], len(state["git.commit"])) == ("main", "false", 40)
+    (tmp_path / "methods" / "moco").symlink_to("../code.py")  # which code that is, no record says
+    assert provenance.git_state(tmp_path)["git.dirty"] == "true"
+    (tmp_path / "methods" / "moco").unlink()
     (tmp_path / "code.py").write_text("2")
     assert provenance.git_state(tmp_path)["git.dirty"] == "true"
 

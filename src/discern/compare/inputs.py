@@ -1,8 +1,10 @@
 """What went into two revisions: parameters, data and code."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from discern.compare.revision import Revision, git
 from discern.tracking.record import flatten
@@ -22,8 +24,34 @@ class Change:
 
 
 def params(old: Revision, new: Revision) -> list[Change]:
-    """Parameters that differ; where one side lacks a whole branch, the branch is one change."""
-    before, after = (flatten(side.yaml("params.yaml")) for side in (old, new))
+    """Parameters that differ, of params.yaml and of the methods that either revision names.
+
+    A method's are called as DVC calls them, `methods/moco.yaml:queue`. Where one side lacks a whole branch or a
+    whole file, that is one change.
+    """
+    before, after = (side.yaml("params.yaml") for side in (old, new))
+    found = _differences(before, after)
+    for name in dict.fromkeys((*_named(before), *_named(after))):
+        file = f"methods/{name}.yaml"
+        theirs, ours = old.yaml(file), new.yaml(file)
+        if theirs and ours:
+            found += [replace(one, key=f"{file}:{one.key}") for one in _differences(theirs, ours)]
+        elif theirs or ours:
+            text = f"{len(flatten(theirs or ours))} parameters"
+            found.append(Change(file, text if theirs else None, text if ours else None))
+    return found
+
+
+def _named(raw: dict[str, Any]) -> Iterator[str]:
+    """Methods that are trained, and the loss of ours; none of a revision whose methods had no files yet."""
+    for section, key in (("methods", "compared"), ("pretrain_decoder", "loss")):
+        part = raw.get(section)
+        value = part.get(key) if isinstance(part, dict) else None
+        yield from (name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
+    before, after = flatten(old), flatten(new)
     found: dict[str, Change] = {}
     for key in dict.fromkeys((*before, *after)):
         theirs, ours = before.get(key), after.get(key)

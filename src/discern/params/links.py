@@ -3,7 +3,23 @@
 from pathlib import Path
 
 from discern.errors import ParamsError
+from discern.params.load import read_methods
 from discern.params.model import MethodModel
+
+
+def check_links(folder: Path) -> None:
+    """Check the link of every method that a project describes.
+
+    Args:
+        folder: methods/ of a project; a file that cannot be read is for `load_methods` to refuse.
+
+    Raises:
+        ParamsError: links are missing or lead elsewhere; a line for each.
+    """
+    described, _ = read_methods(folder)
+    problems = [problem for name, one in described.items() if (problem := _wrong(folder, name, one))]
+    if problems:
+        raise ParamsError("\n".join(problems))
 
 
 def check_link(folder: Path, name: str, description: MethodModel) -> None:
@@ -17,18 +33,26 @@ def check_link(folder: Path, name: str, description: MethodModel) -> None:
     Raises:
         ParamsError: the link is missing or leads elsewhere.
     """
-    source = folder.absolute().parent / "src"
-    if not (source / "discern").is_dir():
-        return
-    module = source.joinpath(*description.built_by.split(".")).with_suffix(".py")
-    link = folder / name
-    if link.exists() and module.resolve().is_relative_to(link.resolve()):
-        return
+    if problem := _wrong(folder, name, description):
+        raise ParamsError(problem)
+
+
+def _wrong(folder: Path, name: str, description: MethodModel) -> str | None:
+    """What is wrong with one link, with the command that mends it."""
+    if not (folder.absolute().parent / "src" / "discern").is_dir():
+        return None
     parts = description.built_by.split(".")
-    # discern.methods.ROLE.FILE, or a folder in the place of the file
+    # discern.methods.ROLE.FILE, or a folder in the place of the file: then all of it counts, not one module in it.
     code = Path("..", "src", *parts[:4]) if len(parts) > 4 else Path("..", "src", *parts).with_suffix(".py")
-    state = "leads to other code" if link.exists() else "is missing"
-    raise ParamsError(
-        f"{link}: the link to the method's code {state}; `ln -sfn {code} {link}` makes it, so that an edit there"
-        " trains the method again"
+    link = folder / name
+    if not link.exists():
+        state, remove = "is missing", ""
+    elif link.resolve() == (folder / code).resolve():
+        return None
+    else:
+        state = "leads to other code" if link.is_symlink() else "is a copy or another file"
+        remove = "" if link.is_symlink() else f"rm -r {link} && "
+    return (
+        f"{link}: the link to the method's code {state}; `{remove}ln -sfn {code} {link}` makes it, so that an edit"
+        " there trains the method again"
     )

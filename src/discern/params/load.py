@@ -65,18 +65,27 @@ def load_methods(folder: Path = METHODS) -> dict[str, Method]:
     """Every method that a project describes, by name, whether it is trained or not.
 
     Raises:
-        ParamsError: a file is not YAML, or a key is unknown, missing or out of range.
+        ParamsError: a file is not YAML, or a key is unknown, missing or out of range; a line for each mistake.
     """
-    found, problems = {}, []
-    for file in sorted(folder.glob("*.yaml")):
-        raw = _method(folder, file.stem)
-        try:
-            found[file.stem] = METHOD.validate_python(raw)
-        except ValidationError as error:
-            problems += [_explain(str(file), raw, one) for one in error.errors()]
+    found, problems = read_methods(folder)
     if problems:
         raise ParamsError("\n".join(problems))
     return found
+
+
+def read_methods(folder: Path = METHODS) -> tuple[dict[str, Method], list[str]]:
+    """Every method whose file is good, by name, and what is wrong with the other files."""
+    found: dict[str, Method] = {}
+    problems: list[str] = []
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            raw = _method(folder, file.stem)
+            found[file.stem] = METHOD.validate_python(raw)
+        except ParamsError as error:
+            problems.append(str(error))
+        except ValidationError as error:
+            problems += [_explain(str(file), raw, one) for one in error.errors()]
+    return found, problems
 
 
 def read_mapping(text: str, name: str) -> dict[str, Any]:

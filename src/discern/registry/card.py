@@ -77,7 +77,7 @@ def card(params: Params, workspace: Workspace, evidence: Evidence, encoder: Path
             "## Origin",
             "",
             f"- commit `{evidence.commit or 'unknown'}`{', with uncommitted changes' if evidence.dirty else ''}",
-            "- `params.yaml` holds every parameter, `evaluation/` the outcome of every test image,"
+            "- `params.yaml` and `methods/` hold every parameter, `evaluation/` the outcome of every test image,"
             " `checksums.json` the SHA-256 of every file",
             "",
         ]

@@ -72,6 +72,9 @@ def package(params: Params, workspace: Workspace, method: str, seed: int, folder
     )
     shutil.copy(workspace.embeddings(method, seed) / "outcomes.parquet", folder / "evaluation")
     shutil.copy(workspace.params, folder)
+    (folder / "methods").mkdir()
+    for name in params.described:
+        shutil.copy(workspace.root / "methods" / f"{name}.yaml", folder / "methods")
     (folder / "README.md").write_text(card(params, workspace, evidence, folder / "encoder"), encoding="utf-8")
     return Package(folder, evidence, write_checksums(folder))
 

@@ -61,7 +61,7 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
         "agreement": _json(workspace.stage_metrics("scores", seed)),
         "source": _json(workspace.raw / "source.json"),
         "counts": _figures(_json(workspace.data_metrics) or summary.images),
-        "reproduction": reproduction(workspace),
+        "reproduction": reproduction(workspace, params.described),
     }
     return jinja.get_template("report.html.j2").render(content)
 

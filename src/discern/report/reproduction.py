@@ -3,6 +3,7 @@
 The one part of the page that changes from run to run; everything else depends on data and parameters alone.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from discern.tracking import provenance, run_record
@@ -24,11 +25,12 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Everything that the section shows; empty strings where something is not known."""
+    """Everything that the section shows; empty strings where something is not known, `methods` by file."""
 
     commit: str
     dirty: bool
     params: str
+    methods: dict[str, str]
     params_sha256: str
     machines: list[str]
     versions: dict[str, str]
@@ -37,8 +39,13 @@ class Reproduction:
     mixed_commits: bool
 
 
-def reproduction(workspace: Workspace) -> Reproduction:
-    """Gather it from Git, params.yaml and the stages' run records."""
+def reproduction(workspace: Workspace, methods: Iterable[str] = ()) -> Reproduction:
+    """Gather it from Git, the parameters and the stages' run records.
+
+    Args:
+        workspace: of the pipeline.
+        methods: whose parameters are shown beside params.yaml.
+    """
     git = provenance.git_state(workspace.root)
     # The report's own record is written after it: the one that lies there is of an earlier run.
     others = [record for record in run_record.load_all(workspace) if record.stage != "report"]
@@ -48,10 +55,12 @@ def reproduction(workspace: Workspace) -> Reproduction:
     versions: dict[str, str] = {}
     for record in records:
         versions |= record.versions
+    files = [f"methods/{name}.yaml" for name in methods if (workspace.root / "methods" / f"{name}.yaml").is_file()]
     return Reproduction(
         commit=git.get("git.commit", ""),
         dirty=git.get("git.dirty") == "true",
         params=workspace.params.read_text(encoding="utf-8") if workspace.params.is_file() else "",
+        methods={file: (workspace.root / file).read_text(encoding="utf-8") for file in files},
         params_sha256=provenance.params_sha256(workspace.params) or "",
         machines=list(dict.fromkeys(_machine(record) for record in records)),
         versions=versions or provenance.library_versions(),

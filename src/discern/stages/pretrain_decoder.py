@@ -1,5 +1,7 @@
 """Stage pretrain_decoder: L_C + alpha L_R → the base encoder and its decoder."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_decoder, save_encoder
+from discern.params.links import check_link
 from discern.run.context import Context
 from discern.run.fit import Inputs, fit, load_inputs, making
 from discern.synthesis.reconstruction import ReconstructionObjective
@@ -26,6 +29,7 @@ QUALITY_IMAGES = 256  # training images that PSNR and SSIM are measured on
 def run(ctx: Context) -> None:
     """Train the base of one seed and measure its reconstructions."""
     base, params, loss = ctx.params.base, ctx.params.pretrain_decoder, ctx.params.loss
+    check_link(Path("methods"), params.loss, loss)
     inputs = load_inputs(ctx, weight_files(base.weights), [base, params, loss])
     encoder = build_encoder(base.encoder, ctx.seed)
     initialise(encoder, base.weights)

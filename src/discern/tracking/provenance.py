@@ -35,7 +35,7 @@ LIBRARIES = (
 
 # What the pipeline itself writes: a commit is not dirty because a stage before this one did its work. And
 # parameters, which every run and every registered version keep: an experiment is a commit and its parameters.
-_RECORDED = ("params.yaml", "dvc.lock", "metrics", "plots", "reports")
+_RECORDED = ("params.yaml", "methods/*.yaml", "dvc.lock", "metrics", "plots", "reports")
 
 
 def pipeline_id(setting: str | None) -> str:
@@ -79,8 +79,8 @@ def pipeline_name(origin: dict[str, str]) -> str:
 def git_state(root: Path) -> dict[str, str]:
     """git.commit, git.branch and git.dirty of a checkout; empty where there is none.
 
-    Outputs of the pipeline that Git tracks (dvc.lock, metrics) do not make a commit dirty, nor does params.yaml,
-    which a DVC experiment changes and every run records.
+    Outputs of the pipeline that Git tracks (dvc.lock, metrics) do not make a commit dirty, nor do params.yaml
+    and methods/*.yaml, which a DVC experiment changes and every run records.
     """
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
