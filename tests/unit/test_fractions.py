@@ -88,9 +88,10 @@ def test_figures_equal_a_loop() -> None:
     [("[0.2, 0.1]", "must rise"), ("[0.125]", "whole number of percent"), ("[0.1, 1.0]", "less than 1")],
 )
 def test_shares_rise_and_are_whole_percents(shares: str, words: str) -> None:
-    text = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+    root = Path(__file__).parents[2]
+    text = (root / "params.yaml").read_text(encoding="utf-8")
     with pytest.raises(ParamsError, match=words):
-        load_text(text.replace("shares: [0.1, 0.2, 0.5]", f"shares: {shares}"))
+        load_text(text.replace("shares: [0.1, 0.2, 0.5]", f"shares: {shares}"), methods=root / "methods")
 
 
 def test_confusion_equals_sklearn() -> None:

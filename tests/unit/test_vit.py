@@ -16,7 +16,8 @@ from discern.params.encoder import ViT
 from discern.params.load import load_text
 
 SMALL = ViT(kind="vit", width=48, depth=2, heads=3, patch=8, image_size=32)
-TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def test_it_is_torchvisions_network_up_to_the_pooling() -> None:
@@ -61,7 +62,7 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
 def test_sizes_that_do_not_fit_are_named(encoder: str, message: str) -> None:
     line = next(line for line in TEXT.splitlines() if line.startswith("  encoder:"))
     with pytest.raises(ParamsError, match=message):
-        load_text(TEXT.replace(line, f"  encoder: {encoder}"))
+        load_text(TEXT.replace(line, f"  encoder: {encoder}"), methods=ROOT / "methods")
 
 
 def test_the_model_itself_refuses_too() -> None:
