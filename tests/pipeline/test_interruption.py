@@ -38,6 +38,11 @@ def wait_for_checkpoint(root: Path, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.1)
 
 
+def curve(root: Path) -> list[dict[str, str]]:
+    """The training curve of the base, row by row."""
+    return list(csv.DictReader((root / "plots" / "training" / "base-0.csv").read_text().splitlines()))
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose base was trained undisturbed."""
@@ -92,13 +97,12 @@ def test_stopped_in_the_middle_of_training_and_gone_on(number: int, straight: Pa
     for name in ("encoder", "decoder", "ssl"):
         file = Path("models", "base", "0", f"{name}.safetensors")
         assert (root / file).read_bytes() == (straight / file).read_bytes(), name
-    curve = Path("plots", "training", "base-0.csv")
-    assert (root / curve).read_text() == (straight / curve).read_text()
+    assert curve(root) == curve(straight)
 
 
-def test_two_processes_train_stop_and_go_on_as_one_stage(straight: Path, tmp_path: Path) -> None:
+def test_two_processes_train_stop_and_go_on_as_one_stage(tmp_path: Path) -> None:
     """`DISCERN_PROCESSES=2 dvc repro`: torchrun inside the stage; one process writes, a stop is one for both."""
-    root = make_project(tmp_path / "project", LONG)
+    root = make_project(tmp_path / "project", {**LONG, "base.precision": "fp32"})
     run_in(root, "dvc", "repro", "pack", extra=UNTRACKED)
     two = UNTRACKED | {"DISCERN_PROCESSES": "2"}
     process = subprocess.Popen(
@@ -112,18 +116,21 @@ def test_two_processes_train_stop_and_go_on_as_one_stage(straight: Path, tmp_pat
     stopped_at = max(int(file.name.partition("-")[0]) for file in checkpoints(root))
     done = run_in(root, "dvc", "repro", "-s", "pretrain_decoder@0", extra={**two, "DISCERN_PROGRESS": "lines"})
     assert not list((root / ".discern" / "work").glob("*"))
-    curves = [
-        list(csv.DictReader((folder / "plots" / "training" / "base-0.csv").read_text().splitlines()))
-        for folder in (root, straight)
-    ]
-    steps = [row["step"] for row in curves[0]]
-    assert steps == [row["step"] for row in curves[1]]
-    shares = [float(share) for share in re.findall(r"progress (\d\.\d+) loss", done.stderr + done.stdout)]
-    assert shares[0] * int(steps[-1]) >= stopped_at
-    # The same batches and the same losses as one process, to float32's and bfloat16's rounding, early on.
-    first = [float(rows[0]["contrastive"]) for rows in curves]
-    assert first[0] == pytest.approx(first[1], rel=0.02)
     assert (root / "models" / "base" / "0" / "encoder.safetensors").exists()
+    shares = [float(share) for share in re.findall(r"progress (\d\.\d+) loss", done.stderr + done.stdout)]
+    together = curve(root)
+    assert shares[0] * int(together[-1]["step"]) >= stopped_at
+
+    run_in(root, "dvc", "repro", "-f", "-s", "pretrain_decoder@0", extra=UNTRACKED)
+    alone = curve(root)
+    assert [row["step"] for row in together] == [row["step"] for row in alone]
+    # The same batches and the same losses. Training multiplies a difference several times a step: rounding to
+    # bfloat16, 0.4 % of the first step's loss, is 10 % of the fourth's and hides every mistake. In float32 the
+    # first row (three steps) is 1e-6 apart, with whatever instructions. It is 0.02 apart where each process
+    # normalises by its own images, 0.03 without averaged gradients, 0.09 with other batches and 0.2 with half
+    # the negatives.
+    for term in ("contrastive", "reconstruction"):
+        assert float(together[0][term]) == pytest.approx(float(alone[0][term]), rel=1e-4), term
 
 
 def test_unlabelled_photographs_go_all_the_way(straight: Path, tmp_path: Path) -> None:
