@@ -6,9 +6,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from discern import load
 from discern.errors import DataError, DiscernError
 from discern.registry import commands as registry
-from discern.version import __version__, load
+from discern.version import __version__
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 PARAMS = Path("params.yaml")
