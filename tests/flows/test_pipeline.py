@@ -56,7 +56,7 @@ def lock(root: Path) -> dict[str, Any]:
 def test_flow_equals_repro_and_reuses_what_did_not_change(
     checkout: Path, tmp_path: Path, prefect_env: dict[str, str], ask: Ask
 ) -> None:
-    other = shutil.copytree(checkout, tmp_path / "other")
+    other = shutil.copytree(checkout, tmp_path / "other", symlinks=True)
     quiet = {**prefect_env, "DISCERN_TRACKING": "false"}
     plain = subprocess.Popen(REPRO, cwd=other, env=quiet, stdout=subprocess.DEVNULL)
     subprocess.run(FLOW, cwd=checkout, env=prefect_env, check=True, timeout=900)
