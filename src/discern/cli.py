@@ -9,6 +9,7 @@ import typer
 from discern import __version__
 from discern.errors import DataError, DiscernError
 from discern.registry import commands as registry
+from discern.settings import configure_tools
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 PARAMS = Path("params.yaml")
@@ -30,6 +31,7 @@ EncoderOption = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; a user's error is one line and its exit code, never a traceback."""
+    configure_tools()
     try:
         app(prog_name="discern")
     except DiscernError as error:
@@ -212,7 +214,7 @@ def neighbours(
 def sync() -> None:
     """Deliver to MLflow what it could not take when it was down."""
     from discern.errors import RegistryError
-    from discern.tracking.spool import deliver
+    from discern.tracking.deliver import deliver
 
     found = deliver()
     typer.echo(f"{len(found.stages)} records delivered{''.join(f', {stage}' for stage in found.stages)}")

@@ -10,28 +10,26 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from PIL import Image
-
-from discern.errors import RegistryError
-from discern.nested import flat
-from discern.registry.evidence import code_digest
-from discern.registry.package import Package
-from discern.settings import home, settings
-from discern.tracking import provenance
-from discern.tracking.mlflow_store import Target, experiment_id
-
-import mlflow  # isort: skip  after mlflow_store, which sets how long a dead server may take
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array
+from PIL import Image
 
+from discern.errors import RegistryError
+from discern.nested import flat
+from discern.registry.evidence import code_digest
+from discern.registry.package import Package
 from discern.registry.serving import NEIGHBOURS
+from discern.settings import configure_tools, home, settings
+from discern.tracking import provenance
+from discern.tracking.mlflow_store import Target, experiment_id
 
 CHAMPION, PREVIOUS = "champion", "previous"
 CHECKSUM, CODE = "discern.checksum", "discern.code"
@@ -62,6 +60,7 @@ class Store:
     """
 
     def __init__(self, name: str) -> None:
+        configure_tools()
         self.name = name
         uri = settings().resolved_tracking_uri
         mlflow.set_tracking_uri(uri)

@@ -1,26 +1,23 @@
-"""What MLflow has yet to be told: every message of a stage lies on disk until MLflow has taken it.
+"""A stage's record on disk: messages and files lie in .discern/spool/RECORD until MLflow has taken them.
 
-A stage deletes its messages when MLflow has answered. Where it did not, they are delivered later: by the next
-stage that gets through, or by `discern sync`. Delivering twice, or what is left of half a delivery, is as good as
-once: the run is found by its record's id, and every point carries its time and step.
+The stage appends, and holds the lock for as long as it lives; whoever delivers reads along. Only who holds the
+lock may remove a record.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from discern.settings import home, settings, silence_telemetry
+from discern.settings import home
 
 Message = dict[str, Any]
-MESSAGES, FILES = "messages.jsonl", "files"
+MESSAGES, LOCK = "messages.jsonl", "lock"
+POLL_SECONDS = 0.1  # between two looks for new messages
 
 
 def waiting() -> Path:
@@ -29,137 +26,59 @@ def waiting() -> Path:
 
 
 class Spool:
-    """One stage's messages on disk; locked for as long as the stage lives.
+    """The record of a living stage, to be written.
 
     Args:
-        record: id of the stage's record, by which its run is found.
+        record: its id, by which its run is found; ids of later records come later in the alphabet.
     """
 
     def __init__(self, record: str) -> None:
         self.folder = waiting() / record
+        self._files = 0
         self.folder.mkdir(parents=True)
-        self._lock = FileLock(self.folder / "lock")
-        self._lock.acquire()
-        self._file = (self.folder / MESSAGES).open("a", encoding="utf-8")
+        self._lock = FileLock(self.folder / LOCK)
+        self._lock.acquire()  # before there are messages: a record without them is nobody's to deliver
+        self._messages = (self.folder / MESSAGES).open("a", encoding="utf-8")
 
     def append(self, message: Message) -> None:
-        """Write one message; the tracking URI, which may hold a password, stays out."""
-        if message["kind"] == "open":
-            message = {**message, "target": {**message["target"], "uri": ""}}
-        self._file.write(json.dumps(message) + "\n")
-        self._file.flush()
+        """Write one message, and be done with it; paths in it are of this record's files."""
+        line = json.dumps(message, default=lambda path: path.relative_to(self.folder).as_posix())
+        self._messages.write(line + "\n")
+        self._messages.flush()
 
-    def done(self) -> None:
-        """MLflow has everything: forget it."""
-        self._file.close()
-        self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def place(self, name: str) -> Path:
+        """Where a new file of this record goes."""
+        folder = self.folder / "files" / str(self._files)
+        folder.mkdir(parents=True)
+        self._files += 1
+        return folder / name
 
-    def keep(self) -> None:
-        """MLflow has not taken everything: keep the messages and a copy of every file that they name."""
-        self._file.close()
-        messages = list(_read(self.folder))
-        for number, message in enumerate(messages):
-            key = {"artifact": "path", "dataset": "table"}.get(message["kind"])
-            if key and Path(message[key]).exists():
-                message[key] = _copy(Path(message[key]), self.folder / FILES / str(number))
-        partial = self.folder / f".{MESSAGES}"
-        partial.write_text("".join(json.dumps(m) + "\n" for m in messages), encoding="utf-8")
-        partial.replace(self.folder / MESSAGES)
+    def close(self, delivered: bool) -> None:
+        """Leave the record to others, or remove it."""
+        self._messages.close()
+        if delivered:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
 
-@dataclass
-class Delivery:
-    """What came of delivering: stages whose records MLflow took, and why it stopped where it did."""
+def follow(folder: Path, is_over: Callable[[], bool]) -> Iterator[Message | None]:
+    """Messages in their order, as they are appended, until the stage is over and all are read.
 
-    stages: list[str] = field(default_factory=list)
-    left: int = 0
-    error: str | None = None
+    Half a line of a stage that was killed is left out. None comes where there is nothing new.
 
-
-def deliver() -> Delivery:
-    """Send every waiting record, the oldest first; those of living stages are left alone.
-
-    A record that MLflow refuses is passed over; a server that does not answer at all ends it.
+    Args:
+        folder: of the record.
+        is_over: whether nothing will be appended any more; asked only where there is nothing new.
     """
-    found = Delivery()
-    folders = sorted((p for p in waiting().glob("*") if p.is_dir()), key=lambda p: (p.stat().st_mtime, p.name))
-    for folder in folders:
-        lock = FileLock(folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):  # of a living stage, or delivered by somebody else just now
-            continue
-        try:
-            stage, error, answers = _deliver(folder)
-            if error is None:
-                shutil.rmtree(folder, ignore_errors=True)
-                found.stages.append(stage)
-            else:
-                found.left += 1
-                found.error = error
-        finally:
-            lock.release()
-        if not answers:
-            found.left += len(folders) - folders.index(folder) - 1
-            break
-    return found
-
-
-def deliver_in_background() -> None:
-    """Start a process that delivers what waits, if anything does, and outlives this one."""
-    if any(_is_free(lock) for lock in waiting().glob("*/lock")):
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "DISCERN_PIPELINE": ""}
-        null = subprocess.DEVNULL
-        command = [sys.executable, "-m", "discern.tracking.spool"]
-        subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=env, start_new_session=True)
-
-
-def _deliver(folder: Path) -> tuple[str, str | None, bool]:
-    """The stage of a record, why MLflow did not take it, and whether there was an answer at all."""
-    from discern.tracking.writer import KILLED, Writer
-
-    writer, stage, finished = Writer(quiet=True), "", False
-    for message in _read(folder):
-        if message["kind"] == "open":
-            stage = str(message["target"]["stage"])
-            message["target"]["uri"] = settings().resolved_tracking_uri
-        finished |= message["kind"] == "finish"
-        path = message.get("path") or message.get("table")
-        if path is None or Path(path).exists():  # files of a stage that was killed outright may be gone
-            writer.handle(message)
-    if stage and not finished:
-        writer.handle(dict(KILLED))
-    return stage, writer.error, writer.run is not None or not stage
-
-
-def _read(folder: Path) -> Iterator[Message]:
-    """Messages as they were sent; half a line of a stage that was killed is left out."""
-    path = folder / MESSAGES
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []:
-        if line.endswith("\n"):
-            yield json.loads(line)
-
-
-def _copy(path: Path, folder: Path) -> str:
-    folder.mkdir(parents=True)
-    kept = folder / path.name
-    if path.is_dir():
-        shutil.copytree(path, kept)
-    else:
-        shutil.copy2(path, kept)
-    return str(kept)
-
-
-def _is_free(lock: Path) -> bool:
-    try:
-        with FileLock(lock, timeout=0):
-            return True
-    except (Timeout, OSError):
-        return False
-
-
-if __name__ == "__main__":
-    silence_telemetry()
-    deliver()
+    over, line = False, b""
+    with (folder / MESSAGES).open("rb") as messages:
+        while True:
+            line += messages.readline()
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+                line = b""
+            elif over:  # said before the last look: nothing came in between
+                return
+            elif not (over := is_over()):
+                yield None
+                time.sleep(POLL_SECONDS)
