@@ -7,13 +7,13 @@ import os
 import socket
 from pathlib import Path
 
-from discern.settings import configure_tools
+from discern.settings import silence_telemetry
 
 _LOCAL_SERVER = ("127.0.0.1", 4200)  # where `prefect server start` listens
 
 
 def _configure() -> None:
-    configure_tools()
+    silence_telemetry()
     # Nothing is written outside the checkout.
     os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
     if "PREFECT_API_URL" not in os.environ and _listens(_LOCAL_SERVER):

@@ -71,7 +71,7 @@ def pipeline(
     checkout; `flows.deploy` sees to that.
 
     Args:
-        overrides: key=value changes of params.yaml, as in `dvc exp run -S`; the file is changed.
+        overrides: key=value, or methods/NAME.yaml:key=value, as in `dvc exp run -S`; the files are changed.
         targets: stages to reproduce, with all they depend on; empty: the whole pipeline.
         force: run every stage, even where nothing changed.
         revision: commit, tag or branch to run in a clone of its own; empty: this folder as it lies here.
@@ -161,7 +161,8 @@ def main() -> int:
     """Run the flow here, without a deployment."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the pipeline by Prefect.")
     add = parser.add_argument
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; may be repeated")
+    about = "change a parameter, e.g. methods/moco.yaml:queue=64; may be repeated"
+    add("--set", action="append", default=[], metavar="[FILE:]KEY=VALUE", help=about)
     add("--target", action="append", default=[], metavar="STAGE", help="reproduce only this; may be repeated")
     add("--force", action="store_true", help="run every stage, even where nothing changed")
     options = parser.parse_args()

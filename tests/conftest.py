@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 
 from discern.params.load import load
 from discern.params.pipeline import Params
-from discern.settings import configure_tools
+from discern.settings import silence_telemetry
 
-configure_tools()
+silence_telemetry()
 
 ROOT = Path(__file__).parents[1]
 

@@ -60,4 +60,7 @@ def objective(kind: str, images: int, size: int = 16, seed: int = 0) -> Objectiv
     """The objective of a kind around a small encoder, with three classes."""
     encoder, labels = build_encoder(ENCODER, seed), torch.arange(images) % 3
     built = build(TRAINED[kind], Setup(encoder, images, seed, size, labels, classes=3))
-    return ContrastiveObjective(built) if isinstance(built, JointEmbedding) else built
+    if isinstance(built, JointEmbedding):
+        return ContrastiveObjective(built)
+    assert isinstance(built, Objective)
+    return built

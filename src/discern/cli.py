@@ -6,14 +6,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from discern import __version__
 from discern.errors import DataError, DiscernError
 from discern.registry import commands as registry
-from discern.settings import configure_tools
+from discern.version import __version__, load
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 PARAMS = Path("params.yaml")
-DEFAULT_ENCODER = Path("models/encoders/discern/0")
+DEFAULT_ENCODER = "models/encoders/discern/0"
 
 app = typer.Typer(
     help="Self-supervised fine-grained recognition. The pipeline runs with `dvc repro` (or `make demo`); "
@@ -25,13 +24,18 @@ app = typer.Typer(
 )
 
 EncoderOption = Annotated[
-    Path, typer.Option("--encoder", help="Folder of a trained encoder: models/encoders/METHOD/SEED.")
+    str,
+    typer.Option(
+        "--encoder", help="Folder of a trained encoder (models/encoders/METHOD/SEED), or models:/NAME@ALIAS."
+    ),
 ]
 
 
 def main() -> NoReturn:
     """Run the command line; a user's error is one line and its exit code, never a traceback."""
-    configure_tools()
+    from discern.settings import silence_telemetry
+
+    silence_telemetry()
     try:
         app(prog_name="discern")
     except DiscernError as error:
@@ -148,6 +152,9 @@ def preset(
             console.print(f"{known:15} {about}")
         return
     edit = overlays.prepared(root, name)
+    if not edit.texts():
+        typer.echo(f"presets/{name}.yaml is in force already; nothing changes")
+        return
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in overlays.differences(edit):
         console.print(line, style=styles.get(line[:1]))
@@ -168,45 +175,47 @@ def embed(
     """Write the features of a folder's photographs."""
     if out.suffix not in {".npz", ".parquet"}:
         raise DataError(f"--out {out}: the name must end in .npz or .parquet")
-    from discern.embedding.photos import embed as embed_photos
-    from discern.embedding.photos import photos_in
+    from discern.embedding.files import write_features
+    from discern.embedding.reading import photos_in
 
-    found = embed_photos(photos_in(folder), encoder)
-    names = [path.relative_to(folder).as_posix() for path in found.paths]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npz":
-        import numpy as np
-
-        np.savez(out, paths=np.array(names), features=found.features)
-    else:
-        import pandas as pd
-
-        pd.DataFrame({"path": names, "features": list(found.features)}).to_parquet(out, index=False)
-    for path, reason in found.skipped.items():
-        typer.echo(f"discern: {path} skipped: {reason}", err=True)
-    typer.echo(f"{out}: {len(names)} photographs, {found.features.shape[1]} features each")
+    photos = photos_in(folder)
+    found = write_features(load(encoder), photos, folder, out)
+    for name, why in found.skipped.items():
+        typer.echo(f"discern: {name} skipped: {why}", err=True)
+    typer.echo(f"{out}: {found.count} photographs, {found.dim} features each")
 
 
 @app.command()
 def neighbours(
     photo: Annotated[Path, typer.Argument(help="A photograph.")],
     encoder: EncoderOption = DEFAULT_ENCODER,
+    among: Annotated[
+        Path | None,
+        typer.Option("--among", help="Folder of photographs; by default the images of training."),
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 6,
 ) -> None:
-    """Print the training images most like a photograph."""
+    """Print the images most like a photograph."""
     from rich.console import Console
     from rich.table import Table
 
-    from discern.embedding.photos import nearest
     from discern.workspace import Workspace
 
-    found = nearest(photo, encoder, Workspace(Path.cwd()).packed("train").relative_to(Path.cwd()), count)
+    photos = load(encoder)
+    title = "image" if among else "training image"
+    if among is None and photos.gallery is None:
+        among = Workspace(Path.cwd()).packed("train").relative_to(Path.cwd())
+        if not among.is_dir():
+            raise DataError(f"{among}: no such folder; --among FOLDER says where to look for neighbours")
+    for name, why in (photos.index(among) if among else {}).items():
+        typer.echo(f"discern: {name} skipped: {why}", err=True)
+    (found,) = photos.neighbours([photo], count)
     table = Table(box=None, pad_edge=False)
     table.add_column("similarity", justify="right")
     table.add_column("label")
-    table.add_column("training image", overflow="fold")
+    table.add_column(title, overflow="fold")
     for neighbour in found:
-        table.add_row(f"{neighbour.similarity:.3f}", neighbour.label or "–", neighbour.path)
+        table.add_row(f"{neighbour.similarity:.3f}", neighbour.label or "–", neighbour.name)
     Console(highlight=False, markup=False).print(table)
 
 

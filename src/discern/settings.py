@@ -33,7 +33,7 @@ TOOLS = {
 }
 
 
-def configure_tools() -> None:
+def silence_telemetry() -> None:
     """Keep the tools in this process and its children quiet and impatient; a value already set stays.
 
     Every program of the project calls this first: some of the tools read their part when they are imported.

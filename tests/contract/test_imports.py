@@ -23,15 +23,16 @@ def test_discern_and_its_command_line_import_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["training.loop", "training.objectives", "synthesis.scoring", "data.views", "models.weights"]
+    "package",
+    ["training.loop", "training.objective", "synthesis.criteria.scoring", "images.views", "models.weights"],
 )
 def test_training_core_needs_none_of_the_pipelines_tools(package: str) -> None:
     assert not loaded_after(f"import discern.{package}") & (EDGES | {"pandas", "lightning_fabric"})
 
 
 def test_only_flows_import_prefect_and_only_the_stores_import_mlflow() -> None:
-    # The record of runs, the registry, and the fresh process that tries a registered model.
-    stores = {"tracking/mlflow_store.py", "registry/store.py", "registry/trial.py"}
+    # The record of runs, the registry and its reader, and the fresh process that tries a registered model.
+    stores = {"tracking/mlflow_store.py", "registry/store.py", "registry/fetch.py", "registry/trial.py"}
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "import prefect" not in text

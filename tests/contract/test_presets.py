@@ -83,6 +83,14 @@ def test_it_says_only_what_some_preset_changes(path: Path) -> None:
     assert {key for key in same if not key.startswith(("base.optimizer.", "base.encoder."))} == set()
 
 
+def test_own_photos_stay_label_free_when_supervised_is_added(project: Path) -> None:
+    """Its header says that one may; cub200 starts supervised from ImageNet's labels."""
+    for name in ("cub200", "own-photos"):
+        prepared(project, name).write()
+    supervised = mapping((project / "methods" / "supervised.yaml").read_text(encoding="utf-8"))
+    assert supervised["weights"] == "none"
+
+
 def test_comments_and_layout_of_params_yaml_stay(project: Path) -> None:
     prepared(project, "own-photos").write()
     before, after = (file.read_text(encoding="utf-8") for file in (PARAMS, project / "params.yaml"))
@@ -99,6 +107,14 @@ def test_comments_and_layout_of_params_yaml_stay(project: Path) -> None:
         ("methods/mocho.yaml: {queue: 8}", "mocho.yaml: no such file"),
         ("base: {batch_size: 1}", "base.batch_size = 1: input should be greater"),
         ("methods/simclr.yaml: {dim: 1}", "simclr.yaml: dim = 1: input should be greater"),
+        ("methods/moco.yaml: {queue: -1}", "moco.yaml: queue = -1: input should be greater"),  # not compared
+        ("methods/moco.yaml: 3", "methods/moco.yaml: a file takes a mapping of what changes, not 3"),
+        (
+            "methods/../params.yaml: {pack: {resize: pad}}",
+            "methods/../params.yaml: parameters stand in params.yaml and",
+        ),
+        ("dvc.yaml: {stages: {}}", "dvc.yaml: parameters stand in params.yaml and methods/NAME.yaml alone"),
+        ("pack: [", "presets/mine.yaml: not valid YAML"),
     ],
 )
 def test_an_overlay_that_does_not_fit_changes_nothing(overlay: str, message: str, project: Path) -> None:
@@ -113,7 +129,8 @@ def test_an_overlay_that_does_not_fit_changes_nothing(overlay: str, message: str
 def test_it_opens_with_command_terms_time_machine_and_score(path: Path) -> None:
     lines = header(path)
     assert f"discern preset {path.stem}" in lines
-    assert "dvc repro" in lines
+    assert re.search(r"^# Use: discern preset .*, then: dvc repro$", lines, re.MULTILINE)
+    assert lines.partition("\n")[0].endswith(".")  # `discern preset` lists it
     for word in ("Data:", "Terms:", "Time:", "Machine:", "Score to expect:", "python -m benchmarks.gpu"):
         assert word in lines
     assert max(map(len, path.read_text(encoding="utf-8").splitlines())) <= 115

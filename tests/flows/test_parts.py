@@ -83,7 +83,9 @@ def test_overrides_change_values_and_nothing_else(tmp_path: Path) -> None:
         ("methods.seeds=[0", "not valid YAML"),
         ("methods/simclr.yaml:dimm=8", "dimm is not in methods/simclr.yaml"),
         ("methods/simclr.yaml:dim=1", "simclr.yaml: dim = 1: input should be greater"),
+        ("methods/moco.yaml:queue=-1", "moco.yaml: queue = -1: input should be greater"),  # not among the compared
         ("methods/nobody.yaml:dim=8", "nobody.yaml: no such file"),
+        ("dvc.yaml:stages=1", "dvc.yaml: parameters stand in params.yaml and methods/NAME.yaml alone"),
     ],
 )
 def test_wrong_override_changes_nothing(tmp_path: Path, wrong: str, message: str) -> None:

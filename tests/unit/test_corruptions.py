@@ -15,6 +15,7 @@ from discern.images.randomness import Stream, seeded, uniform
 from discern.images.views import LUMA, Augment, denormalise, normalise
 from discern.methods.build import Setup, build
 from discern.methods.parts.contrastive import ContrastiveObjective
+from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.methods.pretext.corrupted.corners import corner_response, mean_position
 from discern.methods.pretext.corrupted.corruptions import BLACK, KINDS, WHITE, build_corruption, within
 from discern.methods.pretext.corrupted.objective import CorruptedObjective
@@ -361,8 +362,11 @@ def test_the_sides_that_are_named_are_corrupted_and_only_these(kind: str, sides:
 
 def test_but_for_its_views_it_is_simclr(params: Params) -> None:
     setup = [Setup(build_encoder(ENCODER, 0), images=8, seed=5) for _ in range(2)]
-    ours = build(small("simclr_corrupted"), setup[0])
-    plain = ContrastiveObjective(build(small("simclr", temperature=ours.method.loss.temperature), setup[1]))
+    settings = small("simclr_corrupted")
+    ours, method = build(settings, setup[0]), build(small("simclr", temperature=settings.temperature), setup[1])
+    assert isinstance(ours, ContrastiveObjective)
+    assert isinstance(method, JointEmbedding)
+    plain = ContrastiveObjective(method)
     assert ours.chance(8) == plain.chance(8)
     theirs = plain.state_dict()
     assert all(torch.equal(weights, theirs.pop(name)) for name, weights in ours.state_dict().items())

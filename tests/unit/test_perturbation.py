@@ -7,11 +7,11 @@ from skimage.metrics import structural_similarity
 
 from discern.images.quality import psnr, ssim
 from discern.images.randomness import seeded
-from discern.images.views import denormalise
+from discern.images.views import denormalise, to_uint8
 from discern.models.decoder import build_decoder
 from discern.params.synthesis import Decoder, Flatten, Gaussian, Perturbation, Swap
 from discern.synthesis.criteria.basis import Basis, fit_basis
-from discern.synthesis.pairs.decoding import Synthesizer, synthesize, to_uint8
+from discern.synthesis.pairs.decoding import Synthesizer, synthesize
 from discern.synthesis.pairs.perturbation import partners, perturb
 
 KINDS: list[Perturbation] = [

@@ -18,6 +18,7 @@ from torchvision.models import ResNet18_Weights
 
 from discern.errors import DownloadError, ModelError, ParamsError
 from discern.methods.build import Setup, build
+from discern.methods.labelled.supervised import SupervisedObjective
 from discern.models.build import build_encoder
 from discern.models.encoder import ImageEncoder
 from discern.models.making import Making
@@ -251,9 +252,15 @@ def test_methods_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> 
     path = str(tmp_path / "weights.pth")
     torch.save(donor.state_dict(), path)
     setup = Setup(build_encoder(ENCODER, 5), 24, 0, 16, torch.arange(24) % 3, 3)
-    assert same(build(Pretrained(kind="pretrained", weights=path), setup), donor)
-    given = build(Supervised(kind="supervised", rate=1.0, weights=path, label_smoothing=0.0), setup)
-    scratch = build(Supervised(kind="supervised", rate=1.0, weights="none", label_smoothing=0.0), setup)
+    frozen = build(Pretrained(kind="pretrained", weights=path), setup)
+    assert isinstance(frozen, ImageEncoder)
+    assert same(frozen, donor)
+    given, scratch = (
+        build(Supervised(kind="supervised", rate=1.0, weights=weights, label_smoothing=0.0), setup)
+        for weights in (path, "none")
+    )
+    assert isinstance(given, SupervisedObjective)
+    assert isinstance(scratch, SupervisedObjective)
     assert same(given.encoder, donor)
     assert same(scratch.encoder, build_encoder(ENCODER, 0))  # not what `base` starts from
     assert torch.equal(given.classifier.weight, scratch.classifier.weight)

@@ -11,13 +11,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from discern import __version__
 from discern.compare.comparison import Comparison
 from discern.compare.tables import Cell, Table, tables
 from discern.report import figures
 from discern.report.html import environment
 from discern.report.table import SYMBOLS
 from discern.report.terminal import COLOURS
+from discern.version import __version__
 
 BEFORE, AFTER = 3, 0  # the colours of the two lines: grey and the first method's
 

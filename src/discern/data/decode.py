@@ -66,7 +66,7 @@ def decode(data: bytes, max_pixels: int, draft: int | None = None) -> Decoded:
     try:
         # Pillow's readers raise almost anything on hostile bytes; whatever it is, the file cannot be used.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _to_rgb(image, max_pixels, draft)
+            return to_rgb(image, max_pixels, draft)
     except UndecodableError:
         raise
     except UnidentifiedImageError as error:
@@ -78,7 +78,12 @@ def decode(data: bytes, max_pixels: int, draft: int | None = None) -> Decoded:
         raise UndecodableError(f"cannot be decoded: {reason}") from error
 
 
-def _to_rgb(image: Image.Image, max_pixels: int, draft: int | None) -> Decoded:
+def to_rgb(image: Image.Image, max_pixels: int, draft: int | None = None) -> Decoded:
+    """An opened picture as `decode` gives it; with `draft`, the picture itself may be loaded smaller.
+
+    Raises:
+        UndecodableError: it is too large, smaller than 8 px, or its pixels have no fixed range.
+    """
     width, height = image.size
     if width * height > max_pixels:
         raise UndecodableError(f"{width}x{height} px are more than validate.max_pixels ({max_pixels})")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from discern.data.rules import KEYS, Rule, Severity, rules, tables
 from discern.params.pipeline import Validate
-from discern.settings import configure_tools
+from discern.settings import silence_telemetry
 
 _EXAMPLES = 20
 
@@ -59,7 +59,7 @@ def check(files: pd.DataFrame, params: Validate) -> list[Finding]:
         params: the section `validate` of params.yaml.
     """
     # Great Expectations asks for both when it is imported, and sets one module's level by itself.
-    configure_tools()
+    silence_telemetry()
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -1,25 +1,26 @@
-"""A trained encoder at work on photographs outside the pipeline: features of a folder, neighbours of one."""
+"""A trained encoder at work on photographs from anywhere: what serving, the command line and Python share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from discern.data.decode import UndecodableError, decode
-from discern.data.packing import fit
 from discern.embedding.features import extract
+from discern.embedding.gallery import Gallery, Neighbour
+from discern.embedding.reading import CHUNK, Photos, read
 from discern.errors import DataError
 from discern.images.packed import PackedSplit
+from discern.models.encoder import ImageEncoder
 from discern.models.making import Making, read_making
 from discern.models.weights import load_encoder
 from discern.training.device import resolve_device
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-CHUNK = 512  # photographs decoded at once; memory stays flat however many there are
-BATCH = 128
+BATCH = 128  # photographs in one forward pass
+COUNT = 6  # neighbours, where the caller does not say
+INDEX = "index.npz"  # the gallery beside a registered encoder
 
 
 @dataclass(frozen=True)
@@ -27,104 +28,135 @@ class Embedded:
     """Features of photographs.
 
     Attributes:
-        paths: of those that could be read.
+        names: of those that could be read: the path, or the number among those given.
         features: (N, D) float32, in the same order; pooled, not normalised.
-        skipped: path → why it could not be read.
+        skipped: name → why it could not be read.
     """
 
-    paths: list[Path]
+    names: list[str]
     features: npt.NDArray[np.float32]
-    skipped: dict[Path, str]
+    skipped: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """One training image like the query; `label` is None where it has none."""
-
-    path: str
-    label: str | None
-    similarity: float
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """Every picture file in a folder and below it, sorted.
-
-    Raises:
-        DataError: there is no such folder, or no picture in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise DataError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def embed(photos: Sequence[Path], encoder: Path) -> Embedded:
-    """Features of photographs, decoded and resized as packing does it.
+class PhotoEncoder:
+    """An encoder with all it needs to know about photographs, on the device of `DISCERN_DEVICE`.
 
     Args:
-        photos: files; those that cannot be decoded are skipped.
-        encoder: folder with encoder.safetensors and encoder.json.
+        encoder: trained.
+        making: what stands beside its weights.
+        gallery: known images that `neighbours` compares with.
 
-    Raises:
-        ModelError: the encoder is missing or damaged.
-        DataError: no photograph could be read.
+    Attributes:
+        making: how the encoder came about and how it wants its images.
+        gallery: None before `index`, where the encoder was not registered.
     """
-    device = resolve_device()
-    model = load_encoder(encoder).to(device)
-    making = read_making(encoder)
-    paths: list[Path] = []
-    features: list[npt.NDArray[np.float32]] = []
-    skipped: dict[Path, str] = {}
-    for start in range(0, len(photos), CHUNK):
-        squares = dict(_squares(photos[start : start + CHUNK], making, skipped))
-        if squares:
-            paths += squares
-            features.append(extract(model, np.stack(list(squares.values())), device, BATCH, "fp32"))
-    if not features:
-        path, reason = next(iter(skipped.items()), (Path(), "no photographs were given"))
-        raise DataError(f"{path}: {reason}")
-    return Embedded(paths, np.concatenate(features), skipped)
+
+    def __init__(self, encoder: ImageEncoder, making: Making, gallery: Gallery | None = None) -> None:
+        self.making, self.gallery = making, gallery
+        self._device = resolve_device()
+        self._encoder = encoder.to(self._device)
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str]) -> "PhotoEncoder":
+        """The encoder of a folder that training wrote, or that `discern register` packed, with its gallery.
+
+        Raises:
+            ModelError: the encoder is missing or damaged.
+        """
+        folder = Path(folder)
+        packed = (folder / "encoder").is_dir()
+        weights = folder / "encoder" if packed else folder
+        gallery = Gallery.load(folder / INDEX) if packed and (folder / INDEX).is_file() else None
+        return cls(load_encoder(weights), read_making(weights), gallery)
+
+    @property
+    def dim(self) -> int:
+        """Number of features D of a photograph."""
+        return self._encoder.dim
+
+    def embed(self, photos: Photos) -> Embedded:
+        """Features of photographs, decoded and resized as packing does it.
+
+        Args:
+            photos: a path, the content of a file, a Pillow image or an array (H, W, 3), or several of them;
+                a folder stands for every picture below it; an array may be (N, H, W, 3). Arrays are uint8.
+
+        Raises:
+            DataError: no photograph could be read.
+        """
+        parts = list(self.parts(photos))
+        skipped = {name: why for part in parts for name, why in part.skipped.items()}
+        names = [name for part in parts for name in part.names]
+        if not names:
+            raise nothing_read(skipped)
+        return Embedded(names, np.concatenate([part.features for part in parts]), skipped)
+
+    def parts(self, photos: Photos, chunk: int = CHUNK) -> Iterator[Embedded]:
+        """The same, some photographs at a time: memory stays flat however many there are.
+
+        Args:
+            photos: as in `embed`.
+            chunk: photographs at a time, at most.
+        """
+        for squares in read(photos, self.making, chunk):
+            features = np.empty((0, self.dim), np.float32)
+            if squares.names:
+                features = extract(self._encoder, squares.images, self._device, BATCH, "fp32")
+            yield Embedded(squares.names, features, squares.skipped)
+
+    def index(self, among: Photos) -> dict[str, str]:
+        """Make the gallery that `neighbours` compares with from now on.
+
+        Args:
+            among: a packed split (`data/packed/train`), or photographs as in `embed`; in a folder, names of
+                folders and split.csv give the labels, as in a data set.
+
+        Returns:
+            What could not be read: its name → why.
+
+        Raises:
+            DataError: no photograph could be read.
+        """
+        folder = Path(among) if isinstance(among, str | PathLike) else None
+        if folder is not None and (folder / "images.npy").is_file():
+            split = PackedSplit.load(folder)
+            labels = [split.classes[number] if number >= 0 else "" for number in split.labels]
+            features = self.embed(split.images).features
+            self.gallery = Gallery.of(features, split.index["path"].astype(str).tolist(), labels)
+            return {}
+        found = self.embed(among)
+        known = {} if folder is None or not folder.is_dir() else _labels(folder)
+        self.gallery = Gallery.of(found.features, found.names, [known.get(name, "") for name in found.names])
+        return found.skipped
+
+    def neighbours(self, photos: Photos, count: int = COUNT) -> list[list[Neighbour]]:
+        """The images of the gallery most like each photograph, the nearest first.
+
+        Args:
+            photos: as in `embed`.
+            count: how many, at most.
+
+        Raises:
+            DataError: a photograph cannot be read, or there is no gallery.
+        """
+        if self.gallery is None:
+            raise DataError("there is nothing to find neighbours among: call `index` with a folder first")
+        found = self.embed(photos)
+        for name, why in found.skipped.items():
+            raise DataError(f"{name}: {why}")
+        return self.gallery.nearest(found.features, count)
 
 
-def nearest(photo: Path, encoder: Path, packed: Path, count: int) -> list[Neighbour]:
-    """The images of a packed split that the encoder finds most like a photograph, the nearest first.
-
-    Raises:
-        ModelError: the encoder is missing or damaged.
-        DataError: the photograph cannot be read, or the split is not there.
-    """
-    split = PackedSplit.load(packed)
-    query = embed([photo], encoder).features
-    device = resolve_device()
-    gallery = extract(load_encoder(encoder).to(device), split.images, device, BATCH, "fp32")
-    similarity = (_unit(gallery) @ _unit(query).T)[:, 0]  # (N,)
-    order = np.argsort(-similarity, kind="stable")[:count]
-    return [
-        Neighbour(
-            str(split.index["path"].iloc[row]),
-            split.classes[split.labels[row]] if split.labels[row] >= 0 else None,
-            float(similarity[row]),
-        )
-        for row in order
-    ]
+def nothing_read(skipped: dict[str, str]) -> DataError:
+    """What to raise where no photograph could be read: the first of them (name → why) stands for all."""
+    return DataError(next((f"{name}: {why}" for name, why in skipped.items()), "no photographs were given"))
 
 
-def _squares(
-    photos: Sequence[Path], making: Making, skipped: dict[Path, str]
-) -> Iterator[tuple[Path, npt.NDArray[np.uint8]]]:
-    for path in photos:
-        try:
-            image = decode(path.read_bytes(), making.max_pixels, draft=2 * making.image_size).image
-        except UndecodableError as error:
-            skipped[path] = str(error)
-        except OSError as error:
-            skipped[path] = error.strerror or str(error)
-        else:
-            yield path, np.asarray(fit(image, making.image_size, making.resize, Image.Resampling.LANCZOS))
+def _labels(folder: Path) -> dict[str, str]:
+    """Label of each file of a folder that has one, by the rules of a data set."""
+    from discern.data.sources.layout import SPLIT_TABLE, arrange  # a server has no use for sources of data
 
-
-def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    unit: npt.NDArray[np.float32] = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
-    return unit
+    names = {path.relative_to(folder).as_posix(): str(path) for path in folder.rglob("*") if path.is_file()}
+    table = folder / SPLIT_TABLE
+    listed = arrange(str(folder), names, table.read_bytes() if table.is_file() else None)
+    return {names[one.name]: one.label for one in listed if one.label is not None}

@@ -13,6 +13,7 @@ from discern.errors import ParamsError
 from discern.params.load import METHODS, load_text
 
 PARAMS = "params.yaml"
+METHOD_FILE = re.compile(rf"{METHODS}/[a-z][a-z0-9_]*\.yaml")
 
 
 class Edit:
@@ -33,15 +34,20 @@ class Edit:
         """The content of a file, to be changed in place.
 
         Raises:
-            ParamsError: there is no such file, or it is no YAML.
+            ParamsError: there is no such file, it is no YAML mapping, or none of those that hold parameters.
         """
+        if file != PARAMS and not METHOD_FILE.fullmatch(file):
+            raise ParamsError(f"{file}: parameters stand in {PARAMS} and {METHODS}/NAME.yaml alone")
         if file not in self._trees:
             try:
-                self._trees[file] = self._yaml.load((self.root / file).read_text(encoding="utf-8"))
+                tree = self._yaml.load((self.root / file).read_text(encoding="utf-8"))
             except FileNotFoundError as error:
                 raise ParamsError(f"{self.root / file}: no such file; run from the project's root") from error
             except YAMLError as error:
                 raise ParamsError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+            if not isinstance(tree, dict):
+                raise ParamsError(f"{file}: expected a mapping of names to parameters")
+            self._trees[file] = tree
         return self._trees[file]
 
     def assign(self, override: str) -> None:
@@ -72,10 +78,12 @@ class Edit:
         Mappings merge key by key, but one of another `kind` takes the place of the whole.
 
         Raises:
-            ParamsError: a key is in no file.
+            ParamsError: a key is in no file, or a file is to become something else than a mapping.
         """
         for key, value in changes.items():
-            if key.endswith(".yaml"):
+            if str(key).endswith(".yaml"):
+                if not isinstance(value, dict):
+                    raise ParamsError(f"{key}: a file takes a mapping of what changes, not {value!r}")
                 _merge(self.tree(key), value, key)
             else:
                 _merge(self.tree(PARAMS), {key: value}, PARAMS)
@@ -93,13 +101,21 @@ class Edit:
         return {file: text for file, text in found.items() if text != self._before(file)}
 
     def write(self) -> None:
-        """Write every changed file.
+        """Write every changed file: a full disk, or a folder that takes no file, leaves all of them as they were.
 
         Raises:
             ParamsError: nothing is written, as the result would not be valid.
         """
-        for file, text in self.texts().items():
-            (self.root / file).write_text(text, encoding="utf-8")
+        final = {self.root / file: text for file, text in self.texts().items()}
+        partial = {path: path.with_name(f".{path.name}.partial") for path in final}
+        try:
+            for path, text in final.items():
+                partial[path].write_text(text, encoding="utf-8")
+            for path in final:
+                partial[path].replace(path)
+        finally:
+            for path in partial.values():
+                path.unlink(missing_ok=True)
 
     def _before(self, file: str) -> str:
         return (self.root / file).read_text(encoding="utf-8")

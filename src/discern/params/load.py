@@ -44,7 +44,7 @@ def load_text(
         text: YAML.
         name: stands in the errors.
         methods: folder with the methods that the file names.
-        changed: texts of methods that stand for their files, by the method's name.
+        changed: texts of methods that stand for their files, by the method's name; checked whether named or not.
 
     Raises:
         ParamsError: as `load`.
@@ -116,9 +116,9 @@ def _named(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _described(folder: Path, raw: dict[str, Any], changed: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The methods that the parameters name, and what is wrong with their files."""
+    """The methods that the parameters name and those that were changed, and what is wrong with their files."""
     found, problems = {}, []
-    for name in _named(raw):
+    for name in dict.fromkeys([*_named(raw), *changed]):
         try:
             if name in changed:
                 found[name] = read_mapping(changed[name], f"{folder / name}.yaml")

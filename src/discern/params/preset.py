@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from discern.errors import ParamsError
 from discern.params.edit import Edit
+from discern.params.load import read_mapping
 
 PRESETS = "presets"
 
@@ -34,8 +35,10 @@ def prepared(root: Path, name: str) -> Edit:
     known = presets(root)
     if name not in known:
         raise ParamsError(f"{name}: no such preset; there are {', '.join(known)}")
+    text = (root / PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+    read_mapping(text, f"{PRESETS}/{name}.yaml")
     edit = Edit(root)
-    edit.overlay(YAML().load((root / PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+    edit.overlay(YAML().load(text))  # keeps the way that lists and mappings are written
     return edit
 
 
@@ -55,7 +58,11 @@ def refuse_uncommitted(edit: Edit) -> None:
         ParamsError: a file that would change has edits that are in no commit, or Git cannot tell.
     """
     files = list(edit.texts())
-    command = ["git", "-C", str(edit.root), "status", "--porcelain", "--", *files]
+    if not files:
+        return
+    # Files that Git does not follow are told as well, whatever the user's settings hide: no commit has them.
+    told = ["--porcelain", "--untracked-files=all", "--ignored"]
+    command = ["git", "-C", str(edit.root), "status", *told, "--", *files]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -64,7 +71,8 @@ def refuse_uncommitted(edit: Edit) -> None:
         ) from error
     if done.returncode:
         raise ParamsError(
-            f"{edit.root}: no Git repository, so nothing could be brought back; --force writes anyway"
+            f"{edit.root}: no Git repository that can be read ({done.stderr.strip()}), so nothing could be brought"
+            " back; --force writes anyway"
         )
     if changed := [line[3:] for line in done.stdout.splitlines()]:
         raise ParamsError(f"{', '.join(changed)}: uncommitted edits; commit them, or --force writes over them")

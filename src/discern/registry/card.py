@@ -1,31 +1,45 @@
 """The model card: what a version is, what it was made from, how good it is and what it must not be used for."""
 
 import json
+from pathlib import Path
 from typing import Any
 
-from discern.params.pipeline import Params
+from discern.models.making import Making, read_architecture, read_making
+from discern.models.pretrained import IMAGENET, NONE
+from discern.params.floors import Floor
+from discern.params.methods import kinds
+from discern.params.pipeline import CONTINUE, OURS, Params
 from discern.registry.evidence import Evidence
-from discern.report.described import methods
+from discern.report.described import about
 from discern.report.reproduction import duration
 from discern.report.summary import LABELLED, OTHER_PROTOCOLS, Measure
 from discern.report.table import number, span
 from discern.tracking import run_record
 from discern.workspace import Workspace
 
+BEFORE = ("pretrain_decoder", "score_features", "synthesize_pairs")  # stages that ours and its controls go on from
 
-def card(params: Params, workspace: Workspace, evidence: Evidence) -> str:
-    """The card as Markdown, every figure read from the run."""
+
+def card(params: Params, workspace: Workspace, evidence: Evidence, encoder: Path) -> str:
+    """The card as Markdown, every figure read from the run.
+
+    Args:
+        params: of the workspace; for what holds for all methods, the data and the budget.
+        workspace: where the data's origin and the records of the stages lie.
+        evidence: what the evaluation found.
+        encoder: the encoder's folder, which says what was trained.
+    """
     source = _json(workspace.raw / "source.json")
     counts = evidence.figures.get("images")
     images = counts if isinstance(counts, dict) else {}
-    about = next(method.about for method in methods(params, workspace) if method.name == evidence.method)
-    encoder = params.base.encoder.model_dump()
+    making = read_making(encoder)
     sizes = ", ".join(f"{value:,} {name}" for name, value in images.items())
     return "\n".join(
         [
             f"# {evidence.method}, seed {evidence.seed}",
             "",
-            f"Turns a photograph into a feature vector that tells look-alikes apart. The method: {about}.",
+            "Turns a photograph into a feature vector that tells look-alikes apart."
+            f" The method: {about(making.description, params)}.",
             "",
             "## Data",
             "",
@@ -35,9 +49,7 @@ def card(params: Params, workspace: Workspace, evidence: Evidence) -> str:
             "",
             "## Encoder",
             "",
-            f"- {encoder['kind']}: {', '.join(f'{k} {v}' for k, v in encoder.items() if k != 'kind')}",
-            f"- images of {params.pack.image_size} px, made square by `{params.pack.resize}`",
-            f"- {params.pretrain_decoder.passes + params.train_encoder.passes} encoder passes per training image",
+            *_encoder(params, making, read_architecture(encoder, "encoder")),
             "",
             "## Figures on the test images",
             "",
@@ -49,7 +61,7 @@ def card(params: Params, workspace: Workspace, evidence: Evidence) -> str:
             "",
             "## Cost",
             "",
-            *_cost(workspace, evidence),
+            *_cost(workspace, evidence, making.description["kind"]),
             "",
             "## Limits",
             "",
@@ -72,6 +84,35 @@ def card(params: Params, workspace: Workspace, evidence: Evidence) -> str:
     )
 
 
+def _encoder(params: Params, making: Making, architecture: dict[str, Any]) -> list[str]:
+    """What stands beside the weights, and what training cost where there was any."""
+    budget = params.pretrain_decoder.passes + params.train_encoder.passes
+    trained = making.description["kind"] not in kinds(Floor)
+    return [
+        f"- {_described(architecture['encoder'])}; {architecture['dim']} features",
+        f"- images of {making.image_size} px, made square by `{making.resize}`",
+        f"- given weights: {_origin(making.weights)}",
+        *([f"- {budget} encoder passes per training image"] if trained else []),
+        f"- the method's parameters: {_described(making.description)}",
+    ]
+
+
+def _described(description: dict[str, Any]) -> str:
+    """`KIND: key value, …`, with descriptions inside in brackets."""
+    rest = ", ".join(
+        f"{key} ({_described(value)})" if isinstance(value, dict) and "kind" in value else f"{key} {value}"
+        for key, value in description.items()
+        if key != "kind"
+    )
+    return f"{description['kind']}{rest and ': '}{rest}"
+
+
+def _origin(weights: str) -> str:
+    if weights == NONE:
+        return "none"
+    return f"`{IMAGENET}`, which saw the labels of ImageNet" if weights == IMAGENET else f"the file `{weights}`"
+
+
 def _figures(evidence: Evidence) -> list[str]:
     rows = []
     for measure in (*LABELLED, *OTHER_PROTOCOLS):
@@ -92,17 +133,21 @@ def _unit(measure: Measure) -> str:
     return " %" if measure.percent else ""
 
 
-def _cost(workspace: Workspace, evidence: Evidence) -> list[str]:
+def _cost(workspace: Workspace, evidence: Evidence, kind: str) -> list[str]:
     """Time of the stages that made the encoder; energy only where somebody measures it."""
-    key = f"@{evidence.seed}" if evidence.method == "discern" else f"@{evidence.method}-{evidence.seed}"
+    seed = evidence.seed
+    before = {OURS: BEFORE, "control": BEFORE, CONTINUE: BEFORE[:1]}.get(kind, ())
+    last = {OURS: f"train_encoder@{seed}", CONTINUE: f"train_continue@{seed}"}
+    trained = last.get(kind, f"@{evidence.method}-{seed}")
     made = [
         record
         for record in run_record.load_all(workspace)
-        if record.stage.endswith(key) and record.stage.startswith(("pretrain", "score", "synth", "train"))
+        if record.stage in {f"{stage}@{seed}" for stage in before}
+        or (record.stage.startswith("train_") and record.stage.endswith(trained))
     ]
     lines = [f"- {record.stage}: {duration(record.seconds)} on {record.device}" for record in made]
     return [*lines, "- energy: not measured"]
 
 
-def _json(path: Any) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from discern.embedding.features import extract
+from discern.embedding.photos import INDEX, PhotoEncoder
 from discern.errors import DataError, ModelError
 from discern.images.packed import PackedSplit, evenly_spread
 from discern.models.weights import load_encoder
@@ -18,7 +18,6 @@ from discern.registry.card import card
 from discern.registry.evidence import Evidence, write_checksums
 from discern.registry.export import export
 from discern.tracking import run_record
-from discern.training.device import resolve_device
 from discern.workspace import Workspace
 
 EXAMPLES = 8  # test images with their features, by which a fresh process checks that the model still gives them
@@ -57,7 +56,10 @@ def package(params: Params, workspace: Workspace, method: str, seed: int, folder
     _up_to_date(workspace, list(stages(params, method, seed)))
     splits = {name: PackedSplit.load(workspace.packed(name)) for name in SPLITS}
     shutil.copytree(workspace.encoder(method, seed), folder / "encoder")
-    _index(folder, splits["train"])
+    photos = PhotoEncoder.load(folder)
+    photos.index(workspace.packed("train"))
+    assert photos.gallery is not None, "it was made just now"
+    photos.gallery.save(folder / INDEX)
     serving = {"k": params.evaluate.knn.k, "temperature": params.evaluate.knn.temperature}
     (folder / "serving.json").write_text(json.dumps(serving, indent=2) + "\n", encoding="utf-8")
     images = splits["test"].images[evenly_spread(len(splits["test"].images), EXAMPLES)]
@@ -70,20 +72,8 @@ def package(params: Params, workspace: Workspace, method: str, seed: int, folder
     )
     shutil.copy(workspace.embeddings(method, seed) / "outcomes.parquet", folder / "evaluation")
     shutil.copy(workspace.params, folder)
-    (folder / "README.md").write_text(card(params, workspace, evidence), encoding="utf-8")
+    (folder / "README.md").write_text(card(params, workspace, evidence, folder / "encoder"), encoding="utf-8")
     return Package(folder, evidence, write_checksums(folder))
-
-
-def _index(folder: Path, train: PackedSplit) -> None:
-    features = extract(
-        load_encoder(folder / "encoder").to(resolve_device()), train.images, resolve_device(), 256, "fp32"
-    )
-    known = train.labels >= 0
-    # Images without a label can be named as neighbours only where none has one.
-    rows = known if known.any() else np.ones(len(known), bool)
-    labels = np.array([train.classes[label] for label in train.labels[rows]] if known.any() else [], dtype=np.str_)
-    paths = train.index["path"].to_numpy(dtype=np.str_)[rows]
-    np.savez(folder / "index.npz", features=features[rows], labels=labels, paths=paths)
 
 
 def _evidence(

@@ -27,7 +27,7 @@ from discern.nested import flat
 from discern.registry.evidence import code_digest
 from discern.registry.package import Package
 from discern.registry.serving import NEIGHBOURS
-from discern.settings import configure_tools, home, settings
+from discern.settings import home, settings, silence_telemetry
 from discern.tracking import provenance
 from discern.tracking.mlflow_store import Target, experiment_id
 
@@ -35,8 +35,8 @@ CHAMPION, PREVIOUS = "champion", "previous"
 CHECKSUM, CODE = "discern.checksum", "discern.code"
 # What serving imports, pinned to what the model was verified with; without a list MLflow guesses for seconds.
 REQUIREMENTS = (
-    "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "safetensors",
-    "scikit-learn", "scipy", "torch", "torchvision",
+    "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "rich",
+    "safetensors", "scikit-learn", "scipy", "torch", "torchvision",
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ class Store:
     """
 
     def __init__(self, name: str) -> None:
-        configure_tools()
+        silence_telemetry()
         self.name = name
         uri = settings().resolved_tracking_uri
         mlflow.set_tracking_uri(uri)

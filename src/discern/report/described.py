@@ -47,7 +47,7 @@ def methods(params: Params, workspace: Workspace) -> list[Method]:
         described = read_making(workspace.encoder(name, seed)).description
         kind = str(described["kind"])
         role = "ours" if name == OURS else "control" if name == params.report.control else _role(kind)
-        found.append(Method(name, kind, number, role, _about(described, params)))
+        found.append(Method(name, kind, number, role, about(described, params)))
     return found
 
 
@@ -57,7 +57,8 @@ def _role(kind: str) -> str:
     return "control" if kind in (CONTINUE, "control") else "from scratch"
 
 
-def _about(described: dict[str, object], params: Params) -> str:
+def about(described: dict[str, object], params: Params) -> str:
+    """A sentence about a method of this description, as it stands beside the weights."""
     before, after = params.pretrain_decoder.passes, params.train_encoder.passes
     kind = str(described["kind"])
     if kind == OURS:
@@ -72,7 +73,7 @@ def _about(described: dict[str, object], params: Params) -> str:
         return "like discern, but as many features are perturbed at random"
     if described.get("dims") == "discriminative":
         return "like discern, but the features that do discriminate are perturbed: this must hurt"
-    about = kinds()[kind].about()
+    paper = kinds()[kind].about()
     if kind in kinds(Floor):
-        return about
-    return f"{about}; from scratch for the whole budget of {before + after} encoder passes per image"
+        return paper
+    return f"{paper}; from scratch for the whole budget of {before + after} encoder passes per image"

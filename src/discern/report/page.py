@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from discern import __version__
 from discern.params.pipeline import OURS, Params
 from discern.report import curves, pictures, results
 from discern.report.confusions import most_confused
@@ -16,6 +15,7 @@ from discern.report.html import environment
 from discern.report.reproduction import duration, reproduction
 from discern.report.summary import Summary
 from discern.report.table import SHARES_TITLE, SYMBOLS, explanation, headline, spread_of
+from discern.version import __version__
 from discern.workspace import Workspace
 
 CONFUSED = 6  # pairs of classes named on the page

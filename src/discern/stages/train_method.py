@@ -15,7 +15,7 @@ from discern.models.encoder import ImageEncoder
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
 from discern.params.links import check_link
-from discern.params.model import FloorMethod, LabelledMethod
+from discern.params.model import FloorMethod, LabelledMethod, TrainedMethod
 from discern.run.context import Context
 from discern.run.fit import Inputs, fit, load_inputs, making, write_curve
 from discern.workspace import atomic_dir
@@ -28,13 +28,15 @@ def run(ctx: Context) -> None:
     name, base = str(ctx.method), ctx.params.base
     method = ctx.params.described[name]
     check_link(Path("methods"), name, method)
-    own_weights = getattr(method, "weights", None)
-    inputs = load_inputs(ctx, weight_files(base.weights, own_weights or "none"), [base, method])
+    floor = isinstance(method, FloorMethod)  # those make an encoder of their own
+    # SRGAN brings networks of its own: no weights of `base` fit them.
+    weights = getattr(method, "weights", base.weights if isinstance(method, TrainedMethod) else "none")
+    inputs = load_inputs(ctx, weight_files(base.weights, weights), [base, method])
     if isinstance(method, LabelledMethod):
         inputs = only_labelled(inputs, name)
     train = inputs.train
     encoder = build_encoder(base.encoder, ctx.seed)
-    if not isinstance(method, FloorMethod):  # those make an encoder of their own
+    if not floor:
         initialise(encoder, base.weights)
     labels = torch.from_numpy(np.array(train.labels))
     built = build(method, Setup(encoder, len(train.images), ctx.seed, inputs.size, labels, len(train.classes)))
@@ -50,7 +52,7 @@ def run(ctx: Context) -> None:
         checkpoint = fit(ctx, name, objective, budget, inputs)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, encoder, making(ctx, inputs, name, method.model_dump(), own_weights))
+        save_encoder(out, encoder, making(ctx, inputs, name, method.model_dump(), weights))
         if objective is not None:
             measured = inputs.val if len(inputs.val.images) else train
             ctx.record.metrics(objective.leave(out, measured.images, ctx.device))

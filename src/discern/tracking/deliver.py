@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from discern.settings import configure_tools, home, settings
+from discern.settings import home, settings, silence_telemetry
 from discern.tracking.provenance import redacted
 from discern.tracking.spool import LOCK, MESSAGES, Message, follow, waiting
 
 if TYPE_CHECKING:
-    from discern.tracking.mlflow_store import StageRun
+    from discern.tracking.mlflow_store import Point, StageRun
 
 BATCH_POINTS = 200
 BATCH_SECONDS = 5.0
@@ -55,7 +55,7 @@ class Delivery:
         self.run: StageRun | None = None
         self.error: str | None = None
         self._folder = folder
-        self._points: list[list[Any]] = []
+        self._points: list[Point] = []
         self._sent = time.monotonic()
 
     @property
@@ -151,7 +151,7 @@ def main(record: str, stage: int) -> None:
         record: its id.
         stage: id of the stage's process, which started this one.
     """
-    configure_tools()
+    silence_telemetry()
     folder = waiting() / record
     delivery = Delivery(folder)
     # Libraries print to standard output; keep it for the answer, which a killed stage does not hear.

@@ -12,7 +12,7 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from discern.settings import configure_tools
+from discern.settings import silence_telemetry
 
 MAX_METRICS = 1000  # points in one log_batch, MLflow's limit
 MAX_PARAMS = 100  # parameters or tags in one log_batch, MLflow's limit
@@ -67,7 +67,7 @@ class PipelineRun:
     """
 
     def __init__(self, target: Target) -> None:
-        configure_tools()  # MLflow asks at every request how long it may take
+        silence_telemetry()  # MLflow asks at every request how long it may take
         self.client = MlflowClient(tracking_uri=target.uri)
         self.experiment = experiment_id(self.client, target)
         query = f"tags.`pipeline.id` = '{target.pipeline}' and tags.`discern.kind` = 'pipeline'"

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from discern.settings import configure_tools, home, settings
+from discern.settings import home, settings, silence_telemetry
 from discern.tracking import provenance, run_record
 from discern.workspace import Workspace
 
@@ -45,5 +45,5 @@ def close(pipeline: str, status: str, cached: list[str]) -> dict[str, str | None
 
 
 if __name__ == "__main__":
-    configure_tools()
+    silence_telemetry()
     sys.stdout.write(json.dumps(close(sys.argv[1], sys.argv[2], sys.argv[3:])) + "\n")

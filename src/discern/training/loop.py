@@ -54,9 +54,9 @@ class Run:
     seed: int
     world: World
     checkpoint: Checkpoint
-    on_row: Callable[[Row, int], None]
-    monitor: Callable[[ImageEncoder], float | None]
-    stop: Callable[[], bool]
+    on_row: Callable[[Row, int], None] = lambda _row, _step: None
+    monitor: Callable[[ImageEncoder], float | None] = lambda _encoder: None
+    stop: Callable[[], bool] = lambda: False
 
 
 def train(objective: Objective, run: Run) -> list[Row]:
