@@ -6,10 +6,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from discern import load
+from discern import __version__, load
 from discern.errors import DataError, DiscernError
 from discern.registry import commands as registry
-from discern.version import __version__
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 PARAMS = Path("params.yaml")

@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from discern.errors import SettingsError
 
-# Tools of the stack phone home, talk or wait for minutes unless told not to; set before any of them is imported.
-QUIET = {
+# Tools of the stack phone home, talk or wait for minutes unless told not to.
+TOOLS = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,8 +34,11 @@ QUIET = {
 
 
 def silence_telemetry() -> None:
-    """Set QUIET for the tools in this process and its children; a value already set stays."""
-    for name, value in QUIET.items():
+    """Keep the tools in this process and its children quiet and impatient; a value already set stays.
+
+    Every program of the project calls this first: some of the tools read their part when they are imported.
+    """
+    for name, value in TOOLS.items():
         os.environ.setdefault(name, value)
 
 

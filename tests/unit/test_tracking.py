@@ -1,11 +1,11 @@
 """The record of runs, against a real MLflow database."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ import pytest
 
 from discern.settings import settings
 from discern.tracking import provenance, run_record
-from discern.tracking.deliver import follow, tell
+from discern.tracking.deliver import Delivery
 from discern.tracking.record import Recorder, flatten
-from discern.tracking.spool import MESSAGES, waiting
-from discern.tracking.writer import Writer
 from discern.workspace import Workspace
 
 # What `Recorder` does for a stage, without the runner's parameters.
@@ -121,68 +119,76 @@ def test_run_record_names_its_run(pipeline: Path) -> None:
 
 
 @pytest.fixture
-def copy(pipeline: Path, tmp_path: Path) -> Path:
+def copy(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A database of its own, ready made: creating one takes seconds."""
     shutil.copy(pipeline / "mlflow.db", tmp_path)
-    return tmp_path
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
 
 
-def open_message(root: Path, stage: str, pipeline_id: str, uri: str | None = None) -> dict[str, Any]:
+def begin(stage: str, pipeline_id: str) -> Delivery:
+    """A stage that runs, in the current folder's database."""
     target = {
-        "uri": uri or f"sqlite:///{root / 'mlflow.db'}",
         "experiment": "test",
-        "home": str(root),
         "pipeline": pipeline_id,
         "stage": stage,
         "parent_name": f"parent of {pipeline_id}",
         "started": int(time.time() * 1000),
         "tags": {},
     }
-    return {"kind": "open", "target": target, "params": {}, "all_params": {}}
+    delivery = Delivery(Path.cwd())
+    delivery.carry([{"kind": "open", "target": target, "params": {}, "all_params": {}}])
+    assert delivery.error is None
+    return delivery
 
 
-def run_stage(root: Path, stage: str, pipeline_id: str, status: str, reused: dict[str, str]) -> str:
+def end(delivery: Delivery, status: str, reused: dict[str, str]) -> str:
+    """Returns the run id."""
+    delivery.carry([{"kind": "finish", "status": status, "tags": {}, "reused": reused}])
+    assert delivery.error is None
+    assert delivery.run is not None
+    return delivery.run.run_id
+
+
+def run_stage(stage: str, pipeline_id: str, status: str, reused: dict[str, str]) -> str:
     """One stage from start to end; returns its run id."""
-    writer = Writer()
-    writer.handle(open_message(root, stage, pipeline_id))
-    writer.handle({"kind": "finish", "status": status, "tags": {}, "reused": reused})
-    assert writer.error is None
-    return str(writer.run.run_id)
+    return end(begin(stage, pipeline_id), status, reused)
 
 
 def test_parent_tells_the_truth_about_its_stages(copy: Path) -> None:
     def parent_status() -> str:
         return str(runs(copy)["pipeline parent of p2"].info.status)
 
-    first, second = Writer(), Writer()
-    first.handle(open_message(copy, "train@0", "p2"))
-    second.handle(open_message(copy, "train@1", "p2"))
+    first, second = begin("train@0", "p2"), begin("train@1", "p2")
     assert parent_status() == "RUNNING"
-    first.handle({"kind": "finish", "status": "FAILED", "tags": {}, "reused": {}})
+    end(first, "FAILED", {})
     assert parent_status() == "RUNNING"
-    second.handle({"kind": "finish", "status": "FINISHED", "tags": {}, "reused": {}})
+    end(second, "FINISHED", {})
     assert parent_status() == "FAILED"
-    run_stage(copy, "train@0", "p2", "FINISHED", {})  # a second try
+    run_stage("train@0", "p2", "FINISHED", {})  # a second try
     assert parent_status() == "FINISHED"
 
 
 def test_parent_links_to_reused_runs_until_they_run_here(copy: Path) -> None:
-    old = run_stage(copy, "score@0", "p3", "FINISHED", {})
-    run_stage(copy, "train@0", "p4", "FINISHED", {"score@0": old, "pack": "abc"})
+    old = run_stage("score@0", "p3", "FINISHED", {})
+    run_stage("train@0", "p4", "FINISHED", {"score@0": old, "pack": "abc"})
 
     def reused() -> dict[str, str]:
         tags = runs(copy)["pipeline parent of p4"].data.tags
         return {key: value for key, value in tags.items() if key.startswith("reused.")}
 
     assert reused() == {"reused.score/0": old, "reused.pack": "abc"}
-    run_stage(copy, "score@0", "p4", "FINISHED", {"pack": "abc"})
+    run_stage("score@0", "p4", "FINISHED", {"pack": "abc"})
     assert reused() == {"reused.pack": "abc"}
 
 
 def test_closing_a_pipeline_that_ran_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from discern.tracking import pipeline
 
-    old = run_stage(copy, "score@0", "p5", "FINISHED", {})
+    old = run_stage("score@0", "p5", "FINISHED", {})
     monkeypatch.chdir(copy)
     monkeypatch.setenv("DISCERN_TRACKING", "false")  # of the record below; closing is asked for expressly
     settings.cache_clear()
@@ -194,59 +200,11 @@ def test_closing_a_pipeline_that_ran_nothing(copy: Path, monkeypatch: pytest.Mon
     assert (run.info.status, run.data.tags["reused.score/0"]) == ("KILLED", old)
     assert answer["url"] is None
     # The record of a stage that was through when it was cancelled may come later.
-    run_stage(copy, "train@0", "p6", "FINISHED", {})
+    run_stage("train@0", "p6", "FINISHED", {})
     assert client_of(copy).get_run(answer["run_id"]).info.status == "KILLED"
     pipeline.close("p6", "FINISHED", [])  # the flow was tried again
     assert client_of(copy).get_run(answer["run_id"]).info.status == "FINISHED"
     settings.cache_clear()
-
-
-def test_metrics_are_sent_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[int] = []
-
-    class Run:
-        def metrics(self, points: list[Any]) -> None:
-            sent.append(len(points))
-
-    writer = Writer()
-    writer.run = Run()
-    for step in range(450):
-        writer.handle({"kind": "metrics", "points": [["loss", 1.0, 0, step]]})
-        writer.flush(only_if_due=True)
-    assert sent == [200, 200]
-    monkeypatch.setattr("discern.tracking.writer.BATCH_SECONDS", -1.0)
-    writer.flush(only_if_due=True)
-    assert sent == [200, 200, 50]
-
-
-def test_dead_server_is_told_once_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("mlflow")
-    started = time.monotonic()
-    writer = Writer()
-    writer.handle(open_message(tmp_path, "train", "p", uri="http://me:hunter2@127.0.0.1:1"))
-    for _ in range(300):
-        writer.handle({"kind": "metrics", "points": [["loss", 1.0, 0, 0]]})
-    writer.handle({"kind": "finish", "status": "FINISHED", "tags": {}, "reused": {}})
-    assert time.monotonic() - started < 15
-    assert writer.error is not None
-    assert "hunter2" not in writer.error
-    told = capsys.readouterr().err
-    assert told.count("MLflow does not take the record of this stage") == 1
-    assert "hunter2" not in told
-
-
-def test_killed_stage_leaves_a_failed_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    messages = [open_message(copy, "train@7", "p7"), {"kind": "metrics", "points": [["loss", 1.5, 0, 3]]}]
-    lines = "".join(json.dumps(m) + "\n" for m in messages) + '{"kind": "fini'
-    monkeypatch.chdir(copy)
-    folder = waiting() / "seven"
-    folder.mkdir(parents=True)
-    (folder / MESSAGES).write_text(lines, encoding="utf-8")
-    writer, stage = tell(follow(folder))
-    run = runs(copy)["stage train@7"]
-    assert (stage, writer.run.run_id) == ("train@7", run.info.run_id)
-    assert run.info.status == "FAILED"
-    assert run.data.metrics == {"loss": 1.5}
 
 
 def test_no_tracking_imports_no_mlflow(tmp_path: Path) -> None:
@@ -259,17 +217,6 @@ def test_no_tracking_imports_no_mlflow(tmp_path: Path) -> None:
     env = {**os.environ, "DISCERN_TRACKING": "false"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
     assert run_record.load(Workspace(tmp_path).run_record("x")).tracking == "off"
-
-
-def test_lost_deliverer_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    record = Recorder("x", Workspace(tmp_path), tracking=True)
-    assert record._deliverer is not None
-    record._deliverer.kill()
-    record._deliverer.wait()
-    record.metrics({"loss": 1.0}, step=0)
-    record.finish("FINISHED")
-    assert run_record.load(Workspace(tmp_path).run_record("x")).tracking == "waiting: the deliverer ended early"
 
 
 def test_caller_errors_are_raised(tmp_path: Path) -> None:

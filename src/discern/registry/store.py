@@ -27,7 +27,7 @@ from discern.nested import flat
 from discern.registry.evidence import code_digest
 from discern.registry.package import Package
 from discern.registry.serving import NEIGHBOURS
-from discern.settings import home, settings
+from discern.settings import home, settings, silence_telemetry
 from discern.tracking import provenance
 from discern.tracking.mlflow_store import Target, experiment_id
 
@@ -60,6 +60,7 @@ class Store:
     """
 
     def __init__(self, name: str) -> None:
+        silence_telemetry()
         self.name = name
         uri = settings().resolved_tracking_uri
         mlflow.set_tracking_uri(uri)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from discern.errors import DiscernError, ParamsError
 from discern.machine import claim
+from discern.settings import silence_telemetry
 
 
 def use_code_of_this_checkout() -> None:
@@ -28,6 +29,7 @@ def use_code_of_this_checkout() -> None:
 
 def main(argv: list[str]) -> int:
     """Run the stage that the first argument names; returns the exit code."""
+    silence_telemetry()
     name = argv[0] if argv else ""
     try:
         if not name.isidentifier() or find_spec(f"discern.stages.{name}") is None:

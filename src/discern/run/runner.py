@@ -16,7 +16,7 @@ from discern.nested import flat
 from discern.params.load import load
 from discern.run import guardian, signals
 from discern.run.context import Context
-from discern.settings import settings, silence_telemetry
+from discern.settings import settings
 from discern.tracking.record import Recorder
 from discern.workspace import Workspace
 
@@ -36,7 +36,6 @@ def execute(
     Returns:
         Exit code: 0, the `exit_code` of a DiscernError (told in one line), or 1 after a traceback.
     """
-    silence_telemetry()
     stage = os.environ.get("DVC_STAGE", stage).partition("@")[0]
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     signals.install()

@@ -1,9 +1,12 @@
-"""Bringing records to MLflow: that of a living stage as it grows, and whatever else waits.
+"""Bringing records to MLflow: beside a stage while it writes its own, or later.
 
-`python -m discern.tracking.deliver RECORD` runs beside a stage, which so never waits for MLflow: its import takes
-four seconds of CPU, and a server may be slow or dead. It answers with one line once the record is through:
-`{"run_id": …, "parent_run_id": …, "error": null}`. Delivering twice, or the rest of half a delivery, is as good as
-once: the run is found by its record's id, and every point carries its time and step.
+`python -m discern.tracking.deliver RECORD PID` runs beside the stage PID. Importing MLflow takes four seconds of
+CPU, and a server may be slow or dead: in a process of its own neither delays a training step, and a stage that is
+killed outright still leaves a run marked FAILED. When the record is through, one line goes to standard output,
+`{"run_id": …, "parent_run_id": …, "error": null}`; then what earlier stages left is delivered.
+
+Delivering twice, or what is left of half a delivery, is as good as once: the run is found by its record's id, and
+every point carries its time and step.
 """
 
 import json
@@ -11,120 +14,165 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from discern.settings import settings, silence_telemetry
-from discern.tracking.spool import Message, Messages, lives, waiting
-from discern.tracking.writer import KILLED, Writer
+from discern.settings import home, settings, silence_telemetry
+from discern.tracking.provenance import redacted
+from discern.tracking.spool import LOCK, MESSAGES, Message, follow, waiting
 
-POLL_SECONDS = 0.5  # between two looks for new messages of a living stage
+if TYPE_CHECKING:
+    from discern.tracking.mlflow_store import Point, StageRun
+
+BATCH_POINTS = 200
+BATCH_SECONDS = 5.0
+ORPHAN_SECONDS = 30.0  # processes that a killed stage forked keep its lock until they notice
+
+# What is said for a stage that cannot say it any more.
+KILLED: Message = {"kind": "finish", "status": "FAILED", "tags": {"discern.end": "killed"}, "reused": {}}
+
+
+class Delivery:
+    """One record on its way to MLflow; the first failure ends it.
+
+    Args:
+        folder: of the record.
+
+    Attributes:
+        stage: id of the stage; empty until its first message.
+        run: in MLflow; None until the server has answered.
+        error: why MLflow does not take the record, without passwords.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.stage = ""
+        self.run: StageRun | None = None
+        self.error: str | None = None
+        self._folder = folder
+        self._points: list[Point] = []
+        self._sent = time.monotonic()
+
+    @property
+    def is_answered(self) -> bool:
+        """False where the server said nothing at all: asking it for another record is of no use."""
+        return self.run is not None or self.error is None
+
+    def carry(self, messages: Iterable[Message | None]) -> None:
+        """Do what messages ask, up to `finish`."""
+        try:
+            for message in messages:
+                if message:
+                    self._do(**message)
+                if len(self._points) >= BATCH_POINTS or time.monotonic() - self._sent > BATCH_SECONDS:
+                    self._send_points()
+                if message and message["kind"] == "finish":
+                    return
+        except Exception as error:  # whatever MLflow dies of, the stage's result must not depend on it
+            text = f"{type(error).__name__}: {error}"
+            self.error = redacted(text, settings().resolved_tracking_uri)[:300]
+
+    def _do(self, kind: str, **content: Any) -> None:
+        if kind == "metrics" and not content.get("of_pipeline"):
+            self._points += content["points"]
+            return
+        self._send_points()
+        if kind == "open":
+            self._open(**content)
+        elif self.run:  # else the stage was killed before it had said anything
+            if "path" in content:
+                content["path"] = str(self._folder / content["path"])
+            getattr(self.run, kind)(**content)
+
+    def _open(self, target: Message, params: dict[str, str], all_params: dict[str, str]) -> None:
+        from discern.tracking.mlflow_store import StageRun, Target
+
+        self.stage = target["stage"]
+        here = {"uri": settings().resolved_tracking_uri, "home": home()}
+        self.run = StageRun(Target(**{**target, **here}))
+        self.run.params(params, all_params)
+
+    def _send_points(self) -> None:
+        points, self._points, self._sent = self._points, [], time.monotonic()
+        if points and self.run:
+            self.run.metrics(points)
 
 
 @dataclass
-class Delivery:
-    """What came of delivering: stages whose records MLflow took, and why it stopped where it did."""
+class Delivered:
+    """What came of delivering: stages whose records MLflow took, how many it did not take, and why."""
 
     stages: list[str] = field(default_factory=list)
     left: int = 0
     error: str | None = None
 
 
-def deliver() -> Delivery:
-    """Send every waiting record, the oldest first; those of living stages are left alone.
+def deliver(own: Path | None = None) -> Delivered:
+    """Bring every waiting record to MLflow, the oldest first; those of living stages are left alone.
 
-    A record that MLflow refuses is passed over; a server that does not answer at all ends it.
+    A stage that left a record without its end was killed, and its run ends as FAILED. A record that MLflow refuses
+    is passed over; a server that does not answer at all ends it.
+
+    Args:
+        own: a record whose stage has just been killed: its lock is waited for.
     """
-    found = Delivery()
-    folders = sorted((p for p in waiting().glob("*") if p.is_dir()), key=lambda p: (p.stat().st_mtime, p.name))
-    for folder in folders:
-        lock = FileLock(folder / "lock")
+    found = Delivered()
+    # Their names begin with the time of their start.
+    folders = sorted(path.parent for path in waiting().glob(f"*/{MESSAGES}"))
+    for number, folder in enumerate(folders):
         try:
-            lock.acquire(timeout=0)
+            held = FileLock(folder / LOCK).acquire(timeout=ORPHAN_SECONDS if folder == own else 0)
         except (Timeout, OSError):  # of a living stage, or delivered by somebody else just now
             continue
-        try:
-            writer, stage = tell(Messages(folder), quiet=True)
-            if writer.error is None:
+        with held:
+            delivery = Delivery(folder)
+            if (folder / MESSAGES).exists():  # else delivered between the two looks
+                delivery.carry(chain(follow(folder, is_over=lambda: True), [KILLED]))
+            if delivery.error is None:
                 shutil.rmtree(folder, ignore_errors=True)
-                found.stages.append(stage)
+                found.stages.append(delivery.stage)
             else:
-                found.left += 1
-                found.error = writer.error
-        finally:
-            lock.release()
-        if stage and writer.run is None:
-            found.left += len(folders) - folders.index(folder) - 1
+                found.left, found.error = found.left + 1, delivery.error
+        if not delivery.is_answered:
+            found.left += len(folders) - number - 1
             break
     return found
 
 
-def tell(messages: Messages | Iterator[Message | None], quiet: bool = False) -> tuple[Writer, str]:
-    """Carry out the messages of one record.
+def main(record: str, stage: int) -> None:
+    """Deliver the record of a living stage as it is written, answer, and deliver what else waits.
 
     Args:
-        messages: in order; None: nothing new for a moment.
-        quiet: do not tell people when MLflow fails.
-
-    Returns:
-        The writer, with the run and what MLflow said, and the stage's name.
+        record: its id.
+        stage: id of the stage's process, which started this one.
     """
-    writer, stage, finished = Writer(quiet), "", False
-    for message in messages:
-        if message is not None:
-            if message["kind"] == "open":
-                stage = str(message["target"]["stage"])
-                # It may hold a password, so it is not on the disk.
-                message["target"]["uri"] = settings().resolved_tracking_uri
-            finished |= message["kind"] == "finish"
-            path = message.get("path") or message.get("table")
-            if path is None or Path(path).exists():  # files of a stage that was killed outright may be gone
-                writer.handle(message)
-        writer.flush(only_if_due=True)
-    if stage and not finished:
-        writer.handle(KILLED)
-    return writer, stage
-
-
-def follow(folder: Path) -> Iterator[Message | None]:
-    """The messages of a stage's record as they come; ends with its last word, or when the stage is gone."""
-    messages = Messages(folder)
-    while folder.is_dir():
-        alive = lives(folder)  # before the last look: what it wrote before it ended is read
-        for message in messages:
-            yield message
-            if message["kind"] == "finish":
-                return
-        if not alive:
-            return
-        yield None
-        time.sleep(POLL_SECONDS)
-
-
-def main(record: str) -> None:
-    """Deliver the record of the stage that started this process, then what else waits."""
     silence_telemetry()
     folder = waiting() / record
+    delivery = Delivery(folder)
     # Libraries print to standard output; keep it for the answer, which a killed stage does not hear.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
-        writer, _ = tell(follow(folder))
-        run = writer.run
-        told = {"run_id": run and run.run_id, "parent_run_id": run and run.parent_id, "error": writer.error}
-        answer.write(json.dumps(told) + "\n")
-    # Whoever reads what the stage says need not wait for other stages' records.
-    with Path(os.devnull).open("w", encoding="utf-8") as nobody:
-        os.dup2(nobody.fileno(), 1)
-        os.dup2(nobody.fileno(), 2)
-    if writer.error is None:
-        if not lives(folder):  # nobody is left who would
-            shutil.rmtree(folder, ignore_errors=True)
-        deliver()
+        delivery.carry(follow(folder, is_over=lambda: os.getppid() != stage))
+        if delivery.error:
+            sys.stderr.write(
+                f"discern: MLflow does not take the record of this stage: {delivery.error}; it waits in"
+                " .discern/spool, and the next stage or `discern sync` delivers it\n"
+            )
+        run = delivery.run
+        ids = {"run_id": run and run.run_id, "parent_run_id": run and run.parent_id}
+        answer.write(json.dumps({**ids, "error": delivery.error}) + "\n")
+    # Whoever reads what the stage says waits for the end of its output; it must not wait for the rest as well.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    if delivery.is_answered:
+        deliver(own=folder if os.getppid() != stage else None)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

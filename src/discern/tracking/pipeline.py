@@ -22,7 +22,7 @@ def close(pipeline: str, status: str, cached: list[str]) -> dict[str, str | None
         status: FINISHED, FAILED or KILLED.
         cached: ids of the stages whose results were reused.
     """
-    from discern.tracking.mlflow_store import Target, close_pipeline
+    from discern.tracking.mlflow_store import PipelineRun, Target
 
     workspace = Workspace(Path.cwd())
     origin = provenance.git_state(workspace.root) | provenance.dvc_state(workspace.root)
@@ -36,11 +36,12 @@ def close(pipeline: str, status: str, cached: list[str]) -> dict[str, str | None
         started=int(time.time() * 1000),
         tags=origin,
     )
-    records = [r for r in run_record.load_all(workspace) if r.stage in cached]
-    experiment, run_id = close_pipeline(target, status, run_record.reused(records, pipeline))
+    with target.lock:
+        run = PipelineRun(target)
+        run.close(status, run_record.reused(workspace, cached, pipeline))
     served = target.uri.startswith(("http://", "https://"))
-    url = f"{target.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}" if served else None
-    return {"run_id": run_id, "url": url}
+    url = f"{target.uri.rstrip('/')}/#/experiments/{run.experiment}/runs/{run.run_id}" if served else None
+    return {"run_id": run.run_id, "url": url}
 
 
 if __name__ == "__main__":

@@ -18,20 +18,9 @@ from urllib.parse import urlsplit
 import psutil
 
 LIBRARIES = (
-    "discern",
-    "dvc",
-    "great-expectations",
-    "lightly",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pillow",
-    "prefect",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "torchvision",
-)
+    "discern", "dvc", "great-expectations", "lightly", "mlflow", "numpy", "pandas", "pillow", "prefect",
+    "scikit-learn", "scipy", "torch", "torchvision",
+)  # fmt: skip
 
 # What the pipeline itself writes: a commit is not dirty because a stage before this one did its work. And
 # parameters, which every run and every registered version keep: an experiment is a commit and its parameters.

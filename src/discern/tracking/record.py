@@ -1,4 +1,4 @@
-"""`Recorder`: what a stage tells about itself, written to its spool for MLflow and kept in its run record."""
+"""`Recorder`: what a stage tells about itself, for MLflow and for its run record."""
 
 import getpass
 import json
@@ -7,10 +7,10 @@ import math
 import os
 import resource
 import select
+import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from discern.nested import flat
-from discern.settings import home, settings
+from discern.settings import settings
 from discern.tracking import provenance, run_record
 from discern.tracking.spool import Spool
 from discern.workspace import Workspace
@@ -35,7 +35,9 @@ STOP_SECONDS = 10
 
 
 class Recorder:
-    """Records one executed stage; never fails the stage because MLflow is down.
+    """Records one executed stage; never fails or delays it because MLflow is down.
+
+    All is appended to a file, and a process beside the stage brings it to MLflow.
 
     Args:
         stage_id: e.g. `train_encoder@0`; the run's name.
@@ -65,10 +67,9 @@ class Recorder:
         self._pipeline = provenance.pipeline_id(settings().pipeline)
         self._params_sha256 = provenance.params_sha256(workspace.params)
         self._origin = provenance.git_state(workspace.root) | provenance.dvc_state(workspace.root)
-        self._tables = tempfile.TemporaryDirectory(prefix="discern-")
         self._answer: dict[str, Any] = {}
-        self._spool: Spool | None = None
         self._deliverer: subprocess.Popen[str] | None = None
+        self._spool: Spool | None = None
         if settings().tracking if tracking is None else tracking:
             self._start(flatten(params or {}), used)
 
@@ -83,17 +84,26 @@ class Recorder:
             self.final.update({name: float(value) for name, value in values.items()})
         self._send("metrics", points=_points(values, step or 0))
 
-    def artifact(self, path: Path, folder: str = "") -> None:
+    def artifact(self, path: Path, folder: str = "", of_pipeline: bool = False) -> None:
         """Copy a file or a folder to the run.
 
         Args:
-            path: must stay in place until the stage ends: it is copied in the background.
+            path: the file, which may change or go afterwards.
             folder: where among the run's artifacts; default its top.
+            of_pipeline: to the run of the whole pipeline instead.
 
         Raises:
             FileNotFoundError: there is no such file.
         """
-        self._send_artifact(path, folder, of_pipeline=False)
+        if not path.exists():
+            raise FileNotFoundError(path)
+        if self._spool:
+            kept = self._spool.place(path.resolve().name)
+            if path.is_dir():
+                shutil.copytree(path, kept)
+            else:
+                shutil.copyfile(path, kept)
+            self._send("artifact", path=kept, folder=folder, of_pipeline=of_pipeline)
 
     def dataset(self, name: str, frame: "pd.DataFrame", digest: str, context: str = "training") -> None:
         """Log the images that the stage used, as a table with one row each.
@@ -107,17 +117,17 @@ class Recorder:
         if len(digest) > 36:
             raise ValueError(f"digest of {len(digest)} characters; MLflow takes 36")
         if self._spool:
-            table = Path(self._tables.name) / f"{name}-{context}.parquet"
+            table = self._spool.place(f"{name}-{context}.parquet")
             frame.to_parquet(table)
-            self._send("dataset", table=str(table), name=name, digest=digest, context=context)
+            self._send("dataset", path=table, name=name, digest=digest, context=context)
 
     def pipeline_artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file or a folder to the run of the whole pipeline, e.g. the table of methods."""
-        self._send_artifact(path, folder, of_pipeline=True)
+        self.artifact(path, folder, of_pipeline=True)
 
     def pipeline_metrics(self, values: Mapping[str, float]) -> None:
         """Log figures of the whole pipeline, by which MLflow can compare pipelines."""
-        self._send("pipeline_metrics", points=_points(values, 0))
+        self._send("metrics", points=_points(values, 0), of_pipeline=True)
 
     def finish(self, status: str) -> None:
         """End the run; with status FINISHED also write the run record.
@@ -130,20 +140,12 @@ class Recorder:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         device = provenance.device_name()
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        records = [r for r in run_record.load_all(self._workspace) if r.stage in self._upstream]
-        self._send(
-            "finish",
-            status=status,
-            tags={
-                "device": device,
-                "seconds": f"{seconds:.1f}",
-                "threads": str(threads),
-                "peak_mb": f"{peak:.0f}",
-            },
-            reused=run_record.reused(records, self._pipeline),
-        )
-        self._close(FINISH_SECONDS if status == "FINISHED" else STOP_SECONDS)
-        self._tables.cleanup()
+        tags = {"device": device, "seconds": f"{seconds:.1f}", "threads": str(threads), "peak_mb": f"{peak:.0f}"}
+        reused = run_record.reused(self._workspace, self._upstream, self._pipeline)
+        self._send("finish", status=status, tags=tags, reused=reused)
+        if self._spool:
+            self._answer = self._wait_for_answer(FINISH_SECONDS if status == "FINISHED" else STOP_SECONDS)
+            self._spool.close(delivered=self._answer["error"] is None)
         if status != "FINISHED":
             return
         run_record.RunRecord(
@@ -167,15 +169,17 @@ class Recorder:
         ).save(self._workspace.run_record(self.stage_id))
 
     def _start(self, params: dict[str, str], used: list[str] | None) -> None:
-        record = uuid.uuid4().hex
+        started = int(self._started.timestamp() * 1000)
+        record = f"{started}-{uuid.uuid4().hex}"
         self._spool = Spool(record)
-        # One thread: its OpenMP pool must not compete with the stage's. And a session of its own: Ctrl-C and a
-        # cancelled flow signal the stage's whole process group, and it has to live on to say how the stage ended.
+        # One thread: its OpenMP pool must not compete with the stage's.
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "discern.tracking.deliver", record, str(os.getpid())]
+        # A session of its own: Ctrl-C and a cancelled flow signal the stage's whole process group, and the
+        # deliverer has to live on to say how the stage ended.
         self._deliverer = subprocess.Popen(
-            [sys.executable, "-m", "discern.tracking.deliver", record],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "DISCERN_PIPELINE": ""},
-        )  # fmt: skip
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True
+        )
         tags = {
             **self._origin,
             "host": socket.gethostname(),
@@ -185,54 +189,44 @@ class Recorder:
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": self._origin.get("git.commit", ""),
         }
+        # The server's address, which may hold a password, is not written down: whoever delivers knows it.
         target = {
-            "uri": "",
             "experiment": settings().experiment,
-            "home": str(home()),
             "pipeline": self._pipeline,
             "stage": self.stage_id,
             "parent_name": provenance.pipeline_name(self._origin),
-            "started": int(self._started.timestamp() * 1000),
+            "started": started,
             "record": record,
             "tags": tags,
         }
         chosen = {k: v for k, v in params.items() if used is None or _is_used(k, used)}
         self._send("open", target=target, params=chosen, all_params=params)
         if self._workspace.params.is_file():
-            self._send("text", text=self._workspace.params.read_text(encoding="utf-8"), name="params.yaml")
-        versions = json.dumps(provenance.library_versions(), indent=2)
-        self._send("text", text=versions, name="environment.json")
-
-    def _send_artifact(self, path: Path, folder: str, of_pipeline: bool) -> None:
-        if not path.exists():
-            raise FileNotFoundError(path)
-        self._send("artifact", path=str(path.resolve()), folder=folder, of_pipeline=of_pipeline)
+            self.artifact(self._workspace.params)
+        versions = self._spool.place("environment.json")
+        versions.write_text(json.dumps(provenance.library_versions(), indent=2), encoding="utf-8")
+        self._send("artifact", path=versions)
 
     def _send(self, kind: str, **content: object) -> None:
         if self._spool:
             self._spool.append({"kind": kind, **content})
 
-    def _close(self, seconds: float) -> None:
-        """Hear what MLflow made of the record; what it did not take is kept."""
-        if self._spool is None or self._deliverer is None or self._deliverer.stdout is None:
-            return
+    def _wait_for_answer(self, seconds: float) -> dict[str, Any]:
+        assert self._deliverer is not None
+        assert self._deliverer.stdout is not None
         ready, _, _ = select.select([self._deliverer.stdout], [], [], seconds)
-        if not ready:
-            self._deliverer.kill()
-        line = self._deliverer.stdout.readline() if ready else ""
-        if line:
-            self._answer = json.loads(line)
-        else:
-            why = "the deliverer ended early" if ready else f"MLflow took more than {seconds} s"
-            log.warning("MLflow has not taken all of this stage's record: %s; `discern sync` delivers it", why)
-            self._answer = {"error": why}
-        self._spool.close(taken=not self._answer["error"])
+        if line := self._deliverer.stdout.readline() if ready else "":
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        self._deliverer.kill()
+        self._deliverer.wait()
+        why = "the process that delivers it ended early" if ready else f"MLflow took more than {seconds} s"
+        log.warning("MLflow has not taken all of this stage's record: %s; `discern sync` delivers it", why)
+        return {"error": why}
 
     def _tracking_state(self) -> str:
-        if not self._answer:
-            return "off"
-        error = self._answer.get("error")
-        return f"waiting: {error}" if error else "recorded"
+        error = self._answer.get("error", "")
+        return f"waiting: {error}" if error else "off" if error is not None else "recorded"
 
 
 def flatten(tree: Mapping[str, object]) -> dict[str, str]:

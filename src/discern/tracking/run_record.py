@@ -4,6 +4,7 @@ DVC restores it with the other outputs, so a stage taken from the cache still na
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def load_all(workspace: Workspace) -> list[RunRecord]:
     return [load(path) for path in sorted(workspace.run_record("any").parent.glob("*.json"))]
 
 
-def reused(records: list[RunRecord], pipeline: str) -> dict[str, str]:
-    """Stage id → MLflow run that made its results, for the stages that `pipeline` took from the cache."""
+def reused(workspace: Workspace, stages: Collection[str], pipeline: str) -> dict[str, str]:
+    """Stage id → MLflow run that made its results, for those of `stages` that `pipeline` took from the cache."""
+    records = [record for record in load_all(workspace) if record.stage in stages]
     return {r.stage: r.run_id for r in records if r.pipeline != pipeline and r.run_id}

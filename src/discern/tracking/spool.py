@@ -1,20 +1,23 @@
-"""A stage's record on disk: one message a line, and what the messages name, until MLflow has taken it.
+"""A stage's record on disk: messages and files lie in .discern/spool/RECORD until MLflow has taken them.
 
-The stage only appends; `deliver` brings it to MLflow, while the stage runs or later.
+The stage appends, and holds the lock for as long as it lives; whoever delivers reads along. Only who holds the
+lock may remove a record.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from discern.settings import home
 
 Message = dict[str, Any]
-MESSAGES, FILES = "messages.jsonl", "files"
+MESSAGES, LOCK = "messages.jsonl", "lock"
+POLL_SECONDS = 0.1  # between two looks for new messages
 
 
 def waiting() -> Path:
@@ -23,85 +26,59 @@ def waiting() -> Path:
 
 
 class Spool:
-    """One stage's messages; locked for as long as the stage lives.
+    """The record of a living stage, to be written.
 
     Args:
-        record: id of the stage's record, by which its run is found.
+        record: its id, by which its run is found; ids of later records come later in the alphabet.
     """
 
     def __init__(self, record: str) -> None:
         self.folder = waiting() / record
+        self._files = 0
         self.folder.mkdir(parents=True)
-        self._lock = FileLock(self.folder / "lock")
-        self._lock.acquire()
-        self._file = (self.folder / MESSAGES).open("a", encoding="utf-8")
+        self._lock = FileLock(self.folder / LOCK)
+        self._lock.acquire()  # before there are messages: a record without them is nobody's to deliver
+        self._messages = (self.folder / MESSAGES).open("a", encoding="utf-8")
 
     def append(self, message: Message) -> None:
-        """Write one message."""
-        self._file.write(json.dumps(message) + "\n")
-        self._file.flush()
+        """Write one message, and be done with it; paths in it are of this record's files."""
+        line = json.dumps(message, default=lambda path: path.relative_to(self.folder).as_posix())
+        self._messages.write(line + "\n")
+        self._messages.flush()
 
-    def close(self, taken: bool) -> None:
-        """The stage ends.
+    def place(self, name: str) -> Path:
+        """Where a new file of this record goes."""
+        folder = self.folder / "files" / str(self._files)
+        folder.mkdir(parents=True)
+        self._files += 1
+        return folder / name
 
-        Args:
-            taken: MLflow has everything. Otherwise the messages stay, with a copy of every file that they name.
-        """
-        self._file.close()
-        if taken:
+    def close(self, delivered: bool) -> None:
+        """Leave the record to others, or remove it."""
+        self._messages.close()
+        if delivered:
             shutil.rmtree(self.folder, ignore_errors=True)
-        else:
-            self._copy_files()
         self._lock.release()
 
-    def _copy_files(self) -> None:
-        messages = list(Messages(self.folder))
-        for number, message in enumerate(messages):
-            key = {"artifact": "path", "dataset": "table"}.get(message["kind"])
-            if key and Path(message[key]).exists():
-                message[key] = _copy(Path(message[key]), self.folder / FILES / str(number))
-        partial = self.folder / f".{MESSAGES}"
-        partial.write_text("".join(json.dumps(m) + "\n" for m in messages), encoding="utf-8")
-        partial.replace(self.folder / MESSAGES)
 
+def follow(folder: Path, is_over: Callable[[], bool]) -> Iterator[Message | None]:
+    """Messages in their order, as they are appended, until the stage is over and all are read.
 
-class Messages:
-    """The messages of a record, as far as they are written: read on as often as wanted.
-
-    Half a line, of a stage that writes just now or was killed, is left for later.
+    Half a line of a stage that was killed is left out. None comes where there is nothing new.
 
     Args:
         folder: of the record.
+        is_over: whether nothing will be appended any more; asked only where there is nothing new.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._path, self._at = folder / MESSAGES, 0
-
-    def __iter__(self) -> Iterator[Message]:
-        if not self._path.is_file():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            for line in file:
-                if line.endswith(b"\n"):
-                    self._at += len(line)
-                    yield json.loads(line)
-
-
-def lives(folder: Path) -> bool:
-    """Whether the stage of a record still runs: it holds the lock."""
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
-
-
-def _copy(path: Path, folder: Path) -> str:
-    folder.mkdir(parents=True)
-    kept = folder / path.name
-    if path.is_dir():
-        shutil.copytree(path, kept)
-    else:
-        shutil.copy2(path, kept)
-    return str(kept)
+    over, line = False, b""
+    with (folder / MESSAGES).open("rb") as messages:
+        while True:
+            line += messages.readline()
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+                line = b""
+            elif over:  # said before the last look: nothing came in between
+                return
+            elif not (over := is_over()):
+                yield None
+                time.sleep(POLL_SECONDS)
