@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from discern.settings import settings
 from discern.tracking.run_record import RunRecord
 from discern.workspace import Workspace
 from tests.photos import MAKING, SIZE, pack, picture, save
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -212,6 +215,7 @@ def test_a_package_holds_an_index_of_all_training_images(
     workspace.embeddings("simclr", 0).mkdir(parents=True)
     pd.DataFrame({"path": ["4.png", "5.png"]}).to_parquet(workspace.embeddings("simclr", 0) / "outcomes.parquet")
     workspace.params.write_text("")
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", symlinks=True)
     monkeypatch.setattr(package_module, "_up_to_date", lambda workspace, names: None)
     monkeypatch.setattr(package_module, "export", lambda encoder, images, folder: np.zeros((2, 64), np.float32))
     made = package_module.package(params, workspace, "simclr", 0, tmp_path / "package")
