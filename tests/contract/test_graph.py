@@ -28,7 +28,8 @@ EVERY = {**RAW, "methods": {**RAW["methods"], "compared": METHODS, "controls": l
 # Modules that carry values, files and records about, and decide no result: a change in them is no reason to train
 # again. The parameters' values are tracked through `params:`.
 PLUMBING = (
-    "discern.errors", "discern.version", "discern.machine", "discern.nested", "discern.settings", "discern.workspace",
+    "discern.errors", "discern.version", "discern.machine", "discern.nested", "discern.settings",
+    "discern.workspace",
     "discern.params", "discern.tracking", "discern.dvcfiles", "discern.data.progress", "discern.training.progress",
     "discern.run.__init__", "discern.run.__main__", "discern.run.context", "discern.run.guardian",
     "discern.run.runner", "discern.run.signals",
