@@ -120,7 +120,7 @@ def test_check_reads_methods_that_nobody_trains_and_tells_all_mistakes_at_once(
         (
             "methods/byol: the link to the method's code is missing; `ln -sfn ../src/discern/methods/two_view",
             "methods/dino.yaml: not valid YAML",
-            "methods/moco.yaml: queu is not a parameter",
+            "methods/moco.yaml: keys is not a parameter",
             "methods/moco.yaml: queue is missing",
             "methods/simclr.yaml: dim = -1: ",
             "params.yaml: train_encoder.pair_weight = -1: ",
