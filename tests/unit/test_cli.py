@@ -103,7 +103,7 @@ def test_check_reads_methods_that_nobody_trains_and_tells_all_mistakes_at_once(
     methods = project / "methods"
     for name, old, new in (
         ("simclr", "dim: 128", "dim: -1"),  # trained: read twice, told once
-        ("moco", "\nqueue:", "\nqueu:"),
+        ("moco", "\nqueue:", "\nkeys:"),
         ("dino", "kind: dino", "kind: ["),
     ):
         text = (methods / f"{name}.yaml").read_text()
