@@ -8,10 +8,10 @@ import pytest
 
 from discern.errors import ParamsError
 from discern.params.links import check_link, check_links
-from discern.params.load import load_methods
+from discern.params.load import read_methods
 
 ROOT = Path(__file__).parents[2]
-METHODS = load_methods(ROOT / "methods")
+METHODS, UNREADABLE = read_methods(ROOT / "methods")
 
 
 @pytest.fixture
@@ -19,6 +19,10 @@ def project(tmp_path: Path) -> Path:
     for name in ("methods", "src"):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
+
+
+def test_the_projects_own_can_be_read() -> None:
+    assert not UNREADABLE
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -66,13 +70,13 @@ def test_a_copy_in_the_place_of_a_link_is_told_with_a_command_that_works(project
 
 def test_all_are_looked_at_and_each_wrong_one_is_a_line(project: Path) -> None:
     folder = project / "methods"
-    check_links(folder)
+    check_links(folder, METHODS)
     (folder / "moco").unlink()
     (folder / "dino").unlink()
     (folder / "dino").symlink_to("../src/discern/methods/two_view/byol.py")
     (folder / "byol.yaml").write_text("kind: [")  # told by those who read it
     with pytest.raises(ParamsError) as error:
-        check_links(folder)
+        check_links(folder, read_methods(folder)[0])
     first, second = str(error.value).splitlines()
     assert first.startswith(f"{folder / 'dino'}: the link to the method's code leads to other code; `ln -sfn ")
     assert second.startswith(f"{folder / 'moco'}: the link to the method's code is missing; `ln -sfn ")

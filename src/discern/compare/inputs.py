@@ -1,12 +1,12 @@
 """What went into two revisions: parameters, data and code."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from discern.compare.revision import Revision, git
+from discern.params.load import named_methods
 from discern.tracking.record import flatten
 
 CODE = ("src", "flows", "dvc.yaml", "requirements.lock")
@@ -31,7 +31,7 @@ def params(old: Revision, new: Revision) -> list[Change]:
     """
     before, after = (side.yaml("params.yaml") for side in (old, new))
     found = _differences(before, after)
-    for name in dict.fromkeys((*_named(before), *_named(after))):
+    for name in dict.fromkeys((*named_methods(before), *named_methods(after))):
         file = f"methods/{name}.yaml"
         theirs, ours = old.yaml(file), new.yaml(file)
         if theirs and ours:
@@ -40,14 +40,6 @@ def params(old: Revision, new: Revision) -> list[Change]:
             text = f"{len(flatten(theirs or ours))} parameters"
             found.append(Change(file, text if theirs else None, text if ours else None))
     return found
-
-
-def _named(raw: dict[str, Any]) -> Iterator[str]:
-    """Methods that are trained, and the loss of ours; none of a revision whose methods had no files yet."""
-    for section, key in (("methods", "compared"), ("pretrain_decoder", "loss")):
-        part = raw.get(section)
-        value = part.get(key) if isinstance(part, dict) else None
-        yield from (name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:

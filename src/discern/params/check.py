@@ -4,7 +4,7 @@ from pathlib import Path
 
 from discern.errors import ParamsError
 from discern.params.links import check_links
-from discern.params.load import METHODS, load, load_methods
+from discern.params.load import METHODS, load, read_methods
 from discern.params.methods import Method
 from discern.params.pipeline import Params
 
@@ -22,12 +22,17 @@ def check(path: Path) -> tuple[Params, dict[str, Method]]:
         ParamsError: anything is wrong; a line for each mistake.
     """
     folder = path.parent / METHODS
+    methods, unreadable = read_methods(folder)
     told: list[str] = []
-    for look in (lambda: load(path), lambda: load_methods(folder), lambda: check_links(folder)):
-        try:
-            look()
-        except ParamsError as error:
-            told += str(error).splitlines()
-    if told:  # what a trained method's file has wrong is told by the first and by the second
+    try:
+        params = load(path)
+    except ParamsError as error:
+        told += str(error).splitlines()
+    told += unreadable
+    try:
+        check_links(folder, methods)
+    except ParamsError as error:
+        told += str(error).splitlines()
+    if told:  # what a trained method's file has wrong is told with the parameters and with the methods
         raise ParamsError("\n".join(dict.fromkeys(told)))
-    return load(path), load_methods(folder)
+    return params, methods

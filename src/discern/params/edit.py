@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from discern.errors import ParamsError
-from discern.params.load import METHODS, load_text
+from discern.params.load import METHODS, load_text, read_mapping
 
 PARAMS = "params.yaml"
 METHOD_FILE = re.compile(rf"{METHODS}/[a-z][a-z0-9_]*\.yaml")
@@ -40,14 +40,11 @@ class Edit:
             raise ParamsError(f"{file}: parameters stand in {PARAMS} and {METHODS}/NAME.yaml alone")
         if file not in self._trees:
             try:
-                tree = self._yaml.load((self.root / file).read_text(encoding="utf-8"))
+                text = self._before(file)
             except FileNotFoundError as error:
                 raise ParamsError(f"{self.root / file}: no such file; run from the project's root") from error
-            except YAMLError as error:
-                raise ParamsError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-            if not isinstance(tree, dict):
-                raise ParamsError(f"{file}: expected a mapping of names to parameters")
-            self._trees[file] = tree
+            read_mapping(text, file)  # refuses what is none
+            self._trees[file] = self._yaml.load(text)
         return self._trees[file]
 
     def assign(self, override: str) -> None:

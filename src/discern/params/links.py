@@ -1,22 +1,22 @@
 """The links beside methods/*.yaml: each leads to the code of its method, which DVC watches through it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from discern.errors import ParamsError
-from discern.params.load import read_methods
 from discern.params.model import MethodModel
 
 
-def check_links(folder: Path) -> None:
+def check_links(folder: Path, described: Mapping[str, MethodModel]) -> None:
     """Check the link of every method that a project describes.
 
     Args:
-        folder: methods/ of a project; a file that cannot be read is for `load_methods` to refuse.
+        folder: methods/ of a project.
+        described: its methods, by name, as `read_methods` gives them.
 
     Raises:
         ParamsError: links are missing or lead elsewhere; a line for each.
     """
-    described, _ = read_methods(folder)
     problems = [problem for name, one in described.items() if (problem := _wrong(folder, name, one))]
     if problems:
         raise ParamsError("\n".join(problems))

@@ -61,20 +61,8 @@ def load_text(
         raise ParamsError("\n".join([*problems, *(_explain(name, raw, one) for one in told)])) from error
 
 
-def load_methods(folder: Path = METHODS) -> dict[str, Method]:
-    """Every method that a project describes, by name, whether it is trained or not.
-
-    Raises:
-        ParamsError: a file is not YAML, or a key is unknown, missing or out of range; a line for each mistake.
-    """
-    found, problems = read_methods(folder)
-    if problems:
-        raise ParamsError("\n".join(problems))
-    return found
-
-
-def read_methods(folder: Path = METHODS) -> tuple[dict[str, Method], list[str]]:
-    """Every method whose file is good, by name, and what is wrong with the other files."""
+def read_methods(folder: Path) -> tuple[dict[str, Method], list[str]]:
+    """Every method that a project describes, trained or not: the good ones by name, and the others' mistakes."""
     found: dict[str, Method] = {}
     problems: list[str] = []
     for file in sorted(folder.glob("*.yaml")):
@@ -104,6 +92,17 @@ def read_mapping(text: str, name: str) -> dict[str, Any]:
     return raw
 
 
+def named_methods(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Methods that unchecked parameters name, some perhaps twice: those compared, and the loss of the decoder.
+
+    Whatever is no name is passed over: refusing it is for the model, and a revision may be older than the key.
+    """
+    for section, key in (("methods", "compared"), ("pretrain_decoder", "loss")):
+        part = raw.get(section)
+        value = part.get(key) if isinstance(part, dict) else None
+        yield from (name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))
+
+
 def json_schema(of_method: bool = False) -> str:
     """The JSON schema of params.yaml, or of a method's file, for editors."""
     schema = METHOD.json_schema() if of_method else Params.model_json_schema(by_alias=True)
@@ -113,21 +112,10 @@ def json_schema(of_method: bool = False) -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
-def _named(raw: dict[str, Any]) -> Iterator[str]:
-    """Methods whose files are read; whatever is no name is for the model to refuse."""
-    lists = raw.get("methods"), raw.get("pretrain_decoder")
-    compared, loss = (
-        part.get(key) if isinstance(part, dict) else None
-        for part, key in zip(lists, ("compared", "loss"), strict=True)
-    )
-    names = [*(compared if isinstance(compared, list) else []), loss]
-    yield from dict.fromkeys(name for name in names if isinstance(name, str))
-
-
 def _described(folder: Path, raw: dict[str, Any], changed: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The methods that the parameters name and those that were changed, and what is wrong with their files."""
     found, problems = {}, []
-    for name in dict.fromkeys([*_named(raw), *changed]):
+    for name in dict.fromkeys([*named_methods(raw), *changed]):
         try:
             if name in changed:
                 found[name] = read_mapping(changed[name], f"{folder / name}.yaml")

@@ -7,10 +7,10 @@ from pydantic import Field
 from discern.params.corruption import Corruption
 from discern.params.encoder import SRGANDiscriminator, SRGANGenerator
 from discern.params.model import Fraction, MethodModel, ParamModel, TrainedMethod
-from discern.params.two_view import NTXent, Queue
+from discern.params.two_view import Contrastive, Queue
 
 
-class CorruptedSimCLR(NTXent):
+class CorruptedSimCLR(Contrastive):
     """SimCLR, one or both of its views corrupted (arXiv 2107.13973)."""
 
     built_by: ClassVar[str] = "discern.methods.pretext.corrupted.objective"

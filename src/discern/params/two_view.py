@@ -7,27 +7,24 @@ from pydantic import Field
 from discern.params.model import TrainedMethod
 
 
-class NTXent(TrainedMethod):
-    """What every method with SimCLR's head and loss has."""
+class Contrastive(TrainedMethod):
+    """What every loss has that tells an image's other view from other images."""
 
     temperature: float = Field(gt=0)
     hidden: int = Field(ge=8, description="width of the projector's hidden layer")
     dim: int = Field(ge=8, description="width of the embedding the loss sees")
 
 
-class SimCLR(NTXent):
+class SimCLR(Contrastive):
     """SimCLR: NT-Xent between two views (Chen et al. 2020)."""
 
     built_by: ClassVar[str] = "discern.methods.two_view.simclr"
     kind: Literal["simclr"]
 
 
-class Queue(TrainedMethod):
+class Queue(Contrastive):
     """What every loss against a queue of momentum-encoded keys has."""
 
-    temperature: float = Field(gt=0)
-    hidden: int = Field(ge=8, description="width of the projector's hidden layer")
-    dim: int = Field(ge=8, description="width of the embedding the loss sees")
     batch_norm: bool = Field(description="in the projector; false in MoCo v2, true in v3")
     queue: int = Field(ge=8, description="keys kept; at most the number of training images")
     momentum: float = Field(ge=0, lt=1, description="of the key encoder, per step")

@@ -13,7 +13,7 @@ from discern.methods.parts.joint_embedding import Contrast, JointEmbedding
 from discern.models.collectives import gather
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.params.two_view import NTXent
+from discern.params.two_view import Contrastive
 
 
 class TwoSided(JointEmbedding):
@@ -70,7 +70,7 @@ class TwoSided(JointEmbedding):
         return loss
 
 
-def nt_xent(params: NTXent, encoder: ImageEncoder) -> TwoSided:
+def nt_xent(params: Contrastive, encoder: ImageEncoder) -> TwoSided:
     """SimCLR's projector and loss around an encoder; at chance all others are as near as the right one."""
     projector = SimCLRProjectionHead(encoder.dim, params.hidden, params.dim)
     # It gathers the embeddings of all processes itself, and compares only its own with them.
