@@ -30,27 +30,19 @@ class ResNet(NetworkModel):
     )
 
 
-class ViT(NetworkModel):
-    """A vision transformer (Dosovitskiy et al. 2021); 384, 12, 6 and 16 are ViT-S/16."""
+class Timm(NetworkModel):
+    """Any network of timm that gives a feature map or tokens (Wightman 2019), at the images' own side."""
 
-    network: ClassVar[str] = "discern.models.vit:ViTEncoder"
-    kind: Literal["vit"]
-    width: int = Field(ge=16, description="of a token")
-    depth: int = Field(ge=1, description="blocks")
-    heads: int = Field(ge=1, description="of attention; they divide the width")
-    patch: int = Field(ge=2, description="side of a patch in pixels; divides the image's")
-    image_size: int = Field(ge=16, description="side that positions are learned for: that of `pack`")
-
-    @model_validator(mode="after")
-    def _sizes_divide(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"heads = {self.heads} does not divide width = {self.width}")
-        if self.image_size % self.patch:
-            raise ValueError(f"patch = {self.patch} does not divide image_size = {self.image_size}")
-        return self
+    network: ClassVar[str] = "discern.models.timm_encoder:TimmEncoder"
+    kind: Literal["timm"]
+    name: str = Field(
+        pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$",
+        description="timm's, e.g. tf_efficientnet_lite0 or vit_small_patch14_reg4_dinov2; what follows a dot"
+        " tells apart the weights that timm publishes of it",
+    )
 
 
-Encoder = Annotated[ResNet | ViT, Field(discriminator="kind")]
+Encoder = Annotated[ResNet | Timm, Field(discriminator="kind")]
 
 
 class Attended(NetworkModel):
@@ -107,7 +99,7 @@ class SRGANDiscriminator(NetworkModel):
 
 
 Architecture = Annotated[
-    ResNet | ViT | Attended | RawPixels | HistogramHOG | SRGANGenerator | SRGANDiscriminator,
+    ResNet | Timm | Attended | RawPixels | HistogramHOG | SRGANGenerator | SRGANDiscriminator,
     Field(discriminator="kind"),
 ]
 """Every network that a method may leave behind; `Encoder` are those that methods start from."""

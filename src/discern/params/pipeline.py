@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from discern.params.base import Base
 from discern.params.dataset import Dataset
-from discern.params.encoder import ViT
 from discern.params.evaluation import Evaluate
 from discern.params.methods import TWO_VIEW, Method, kinds
 from discern.params.model import Fraction, MethodName, ParamModel, Resize
@@ -103,14 +102,4 @@ class Params(ParamModel):
         name, possible = self.pretrain_decoder.loss, kinds(TwoView)
         if self.described[name].kind not in possible:
             raise ValueError(f"pretrain_decoder.loss: '{name}' is none of the kinds {', '.join(possible)}")
-        return self
-
-    @model_validator(mode="after")
-    def _the_encoder_fits_the_images(self) -> Self:
-        encoder = self.base.encoder
-        if isinstance(encoder, ViT) and encoder.image_size != self.pack.image_size:
-            raise ValueError(
-                f"base.encoder.image_size = {encoder.image_size} is not pack.image_size = {self.pack.image_size};"
-                " a vision transformer's positions are learned for one size"
-            )
         return self
