@@ -66,7 +66,7 @@ def results() -> None:
 
     from discern.report import terminal
     from discern.report.summary import read_summary
-    from discern.report.table import explanation, headline
+    from discern.report.worth import opening
     from discern.workspace import Workspace
 
     workspace = Workspace(Path.cwd())
@@ -76,8 +76,9 @@ def results() -> None:
     if (shares := terminal.shares(summary)) is not None:
         console.print()
         console.print(shares)
-    console.print(f"\n[bold]{headline(summary)}.[/bold]")
-    for sentence in explanation(summary):
+    head, *rest = opening(summary, workspace)
+    console.print(f"\n[bold]{head}.[/bold]")
+    for sentence in rest:
         console.print(sentence)
     if workspace.report.is_file():
         # Printed as it is: a path broken over two lines cannot be opened by clicking.

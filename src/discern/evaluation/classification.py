@@ -45,7 +45,7 @@ def classify(
 
     Args:
         train: features (N,D) and class ids (N,), none negative.
-        val: the same; only the linear probe's strength is chosen on it.
+        val: the same; the linear probe's strength is chosen on it, and methods are.
         test: features and class ids; images without label (negative) are predicted but not scored.
         paths: (N,) of the images of train.
         n_classes: C.
@@ -63,7 +63,7 @@ def classify(
             )
         )
     fitted, found = _linear(train, val, test, n_classes, params)
-    found.add(_neighbours(train, test, params, device))
+    found.add(_neighbours(train, val, test, params, device))
     majority = np.bincount(train[1]).argmax()
     found.add(Findings({"floor": {"majority": float((labels[known] == majority).mean())}}))
     if params.mlp.epochs:
@@ -101,8 +101,10 @@ def _linear(
     return fitted, Findings({"probe": figures}, outcomes, list(fitted.notes))
 
 
-def _neighbours(train: Labelled, test: Labelled, params: Evaluate, device: torch.device) -> Findings:
-    """The vote of k neighbours, and of many where no class has too few images to fill them."""
+def _neighbours(
+    train: Labelled, val: Labelled, test: Labelled, params: Evaluate, device: torch.device
+) -> Findings:
+    """The vote of k neighbours, on val too, and of many where no class has too few images to fill them."""
     features, labels = test
     known = labels >= 0
 
@@ -113,6 +115,9 @@ def _neighbours(train: Labelled, test: Labelled, params: Evaluate, device: torch
     vote, correct = voted(params.knn.k)
     figures = {**interval("top1", correct, params.bootstrap), "k": vote.k}
     outcomes = {"knn_pred": vote.predictions, "knn_correct": correct}
+    if len(val[1]):
+        on_val = knn.vote(*train, val[0], params.knn.k, params.knn.temperature, device)
+        figures["val_top1"] = float((on_val.predictions == val[1]).mean())
     if np.unique(train[1], return_counts=True)[1].min() >= params.knn.large_k:
         vote_large, correct_large = voted(params.knn.large_k)
         figures |= {**interval("top1_large", correct_large, params.bootstrap), "large_k": vote_large.k}

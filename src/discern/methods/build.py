@@ -1,9 +1,13 @@
 """From a method's description to what trains: the module that it names, imported when it is wanted."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,12 +15,22 @@ from discern.errors import DataError
 from discern.methods.parts.joint_embedding import JointEmbedding, load_heads
 from discern.models.encoder import ImageEncoder
 from discern.models.weights import load_encoder
+from discern.params.base import Adaptation
 from discern.params.model import MethodModel, TrainedMethod
 from discern.params.two_view import TwoView
+from discern.training.adaptation import prepare
 from discern.training.objective import Objective
 
 Built = JointEmbedding | Objective | ImageEncoder
 """A loss between two views, any other objective, or the encoder itself where nothing is trained."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Features (N, D) of a packed split, and its label numbers (N,), negative where unknown."""
+
+    features: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class Setup:
         size: side of the images in pixels.
         labels: label numbers (images,) of the training set, for methods that see them.
         classes: number of classes.
+        extract: frozen features of `train` or `val` by an encoder, for methods that are fitted, not trained.
     """
 
     encoder: ImageEncoder
@@ -38,6 +53,7 @@ class Setup:
     size: int = 0
     labels: Tensor | None = None
     classes: int = 0
+    extract: Callable[[ImageEncoder, Literal["train", "val"]], Extracted] | None = None
 
 
 def build(description: MethodModel, setup: Setup) -> Built:
@@ -77,12 +93,20 @@ def build_two_view(description: TwoView, encoder: ImageEncoder, images: int, see
     return built
 
 
-def load_two_view(description: TwoView, folder: Path, images: int) -> JointEmbedding:
+def load_two_view(description: TwoView, folder: Path, images: int, adaptation: Adaptation) -> JointEmbedding:
     """The loss between two views, with the encoder and the heads that a folder holds.
+
+    Args:
+        description: of the loss.
+        folder: of the base.
+        images: size of the training set.
+        adaptation: what of the encoder stays fixed.
 
     Raises:
         ModelError: a file is missing, damaged or of another network.
     """
-    method = build_two_view(description, load_encoder(folder), images, seed=0)
+    encoder = load_encoder(folder)
+    prepare(encoder, adaptation)
+    method = build_two_view(description, encoder, images, seed=0)
     load_heads(folder, method)
     return method

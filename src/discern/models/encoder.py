@@ -25,6 +25,10 @@ class ImageEncoder(nn.Module):
         """Y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), in full precision."""
         return full(self.feature_map(x)).mean((2, 3))
 
+    def depths(self, coarse: bool) -> dict[str, int]:  # noqa: ARG002  # some have no order
+        """Every parameter's stage (or block, where not coarse), counted from the image; empty: not known."""
+        return {}
+
 
 def has_feature_map(encoder: ImageEncoder) -> bool:
     """False where features are not the mean of a feature map, so that Grad-CAM has no closed form."""

@@ -1,5 +1,6 @@
 """Torchvision's ResNets up to global average pooling, with a width and a stem to choose."""
 
+import re
 from typing import cast
 
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
 }
+
+_BLOCK = re.compile(r"layer(\d)\.(\d+)\.")
 
 
 class ResNetEncoder(ImageEncoder, TorchvisionResNet):  # type: ignore[misc]  # torchvision ships no types
@@ -63,6 +66,14 @@ class ResNetEncoder(ImageEncoder, TorchvisionResNet):  # type: ignore[misc]  # t
     def feature_map(self, x: Tensor) -> Tensor:
         """F: normalised images (N, 3, H, W) to the last feature map (N, D, H', W')."""
         return self.stages(x)[-1]
+
+    def depths(self, coarse: bool) -> dict[str, int]:
+        """The stem is 0, the four stages or all their blocks follow."""
+        names = [name for name, _ in self.named_parameters()]
+        begins = [_BLOCK.match(name) for name in names]
+        places = [() if at is None else (int(at[1]), 0 if coarse else int(at[2])) for at in begins]
+        order = sorted(set(places))
+        return {name: order.index(place) for name, place in zip(names, places, strict=True)}
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """The feature maps that the four stages give."""

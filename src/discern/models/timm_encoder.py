@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from discern.errors import ParamsError
@@ -34,10 +35,11 @@ class TimmEncoder(ImageEncoder):
 
     def __init__(self, params: Timm) -> None:
         super().__init__()
-        self.params = params
-        self.network = create(params.name)
-        self.dim = int(self.network.num_features)
-        config = self.network.pretrained_cfg
+        self.params, self._name = params, params.name
+        network: Any = create(params.name)  # timm's classes have nothing in common but what is used here
+        self.network = network
+        self.dim = int(network.num_features)
+        config = network.pretrained_cfg
         self._scale, self._shift = _between(config.get("mean", MEAN), config.get("std", STD))
         use_products(self.network)
 
@@ -54,13 +56,19 @@ class TimmEncoder(ImageEncoder):
             y: Tensor = self.network.forward_features(x)
         except AssertionError as error:
             raise ParamsError(
-                f"pack.image_size = {x.shape[-1]}: {self.params.name} does not take it: {error}"
+                f"pack.image_size = {x.shape[-1]}: {self._name} does not take it: {error}"
             ) from error
         if y.ndim == 3:  # (N, prefix + H' W', D)
             y = y[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)
             height = round(math.sqrt(y.shape[2] * x.shape[2] / x.shape[3]))
-            return y.unflatten(2, (height, -1))
+            return y.reshape(*y.shape[:2], height, -1)
         return y.permute(0, 3, 1, 2) if getattr(self.network, "output_fmt", "NCHW") == "NHWC" else y
+
+    def depths(self, coarse: bool) -> dict[str, int]:
+        """Every parameter's stage or block by timm's own grouping."""
+        matcher = self.network.group_matcher(coarse=coarse)
+        found: dict[str, int] = group_parameters(self.network, matcher, reverse=True)
+        return {f"network.{name}": depth for name, depth in found.items()}
 
     def settle(self, size: int) -> None:
         """Interpolate positions to images of this side once and for all, so that no forward pass has to."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from discern.params.model import ParamModel
+from discern.params.model import Fraction, ParamModel
 
 
 class NetworkModel(ParamModel):
@@ -43,6 +43,24 @@ class Timm(NetworkModel):
 
 
 Encoder = Annotated[ResNet | Timm, Field(discriminator="kind")]
+
+
+class Corrected(NetworkModel):
+    """Another encoder's features, centred, turned to their first principal components and evened out."""
+
+    network: ClassVar[str] = "discern.models.corrected:CorrectedEncoder"
+    kind: Literal["corrected"]
+    encoder: Encoder
+    components: int = Field(ge=0, description="that are kept; 0: the features are centred only")
+    whitening: Fraction = Field(description="power of the deviation that a component is divided by; 1: whitened")
+
+
+class SideBySide(NetworkModel):
+    """The encoder before and after training, both at once: features of either, each of length 1."""
+
+    network: ClassVar[str] = "discern.models.side_by_side:SideBySideEncoder"
+    kind: Literal["side_by_side"]
+    encoder: Annotated[ResNet | Timm | Corrected, Field(discriminator="kind")]
 
 
 class Attended(NetworkModel):
@@ -99,7 +117,15 @@ class SRGANDiscriminator(NetworkModel):
 
 
 Architecture = Annotated[
-    ResNet | Timm | Attended | RawPixels | HistogramHOG | SRGANGenerator | SRGANDiscriminator,
+    ResNet
+    | Timm
+    | SideBySide
+    | Corrected
+    | Attended
+    | RawPixels
+    | HistogramHOG
+    | SRGANGenerator
+    | SRGANDiscriminator,
     Field(discriminator="kind"),
 ]
 """Every network that a method may leave behind; `Encoder` are those that methods start from."""

@@ -1,11 +1,11 @@
 """Encoders that are not trained: what training has to beat."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from discern.params.encoder import HistogramHOG, RawPixels
-from discern.params.model import FloorMethod
+from discern.params.model import FloorMethod, Fraction
 from discern.params.pretext import SRGANNetworks
 
 
@@ -22,14 +22,25 @@ class RandomInit(FloorMethod):
     kind: Literal["random_init"]
 
 
-class Pretrained(FloorMethod):
-    """An encoder with given weights, frozen: not trained on this data set."""
+class Frozen(FloorMethod):
+    """Given weights, frozen: what training on one's own photographs has to beat."""
 
-    built_by: ClassVar[str] = "discern.methods.floors.pretrained"
-    kind: Literal["pretrained"]
+    built_by: ClassVar[str] = "discern.methods.floors.frozen"
+    kind: Literal["frozen"]
     weights: Annotated[str, AfterValidator(_given)] = Field(
-        description="imagenet1k_v1 (torchvision's, which saw ImageNet labels) or a .safetensors, .pth or .pt file"
+        description="base: those of base.weights; or any other that base.weights may name but none"
     )
+    components: list[Annotated[int, Field(ge=0)]] = Field(
+        description="numbers of principal components to choose from, on val; without labels the first counts; 0: the"
+        " features are centred only; an empty list: they are left as they are"
+    )
+    whitening: list[Fraction] = Field(description="the same for the power of the deviations they are divided by")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.components) != bool(self.whitening):
+            raise ValueError("components and whitening: give values for both, or two empty lists")
+        return self
 
 
 class RawPixelsFloor(RawPixels, FloorMethod):
@@ -52,6 +63,6 @@ class SRGANUntrained(SRGANNetworks, FloorMethod):
 
 
 Floor = Annotated[
-    HistogramHOGFloor | Pretrained | RandomInit | RawPixelsFloor | SRGANUntrained,
+    Frozen | HistogramHOGFloor | RandomInit | RawPixelsFloor | SRGANUntrained,
     Field(discriminator="kind"),
 ]

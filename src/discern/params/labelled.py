@@ -12,7 +12,7 @@ class Supervised(LabelledMethod):
 
     built_by: ClassVar[str] = "discern.methods.labelled.supervised"
     kind: Literal["supervised"]
-    weights: str = Field(description="to start from, instead of base.weights; none: from scratch")
+    weights: str = Field(description="to start from. base: those of base.weights; none: from scratch")
     label_smoothing: Fraction
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from discern.params.base import Base
 from discern.params.dataset import Dataset
 from discern.params.evaluation import Evaluate
+from discern.params.floors import Frozen
 from discern.params.methods import TWO_VIEW, Method, kinds
 from discern.params.model import Fraction, MethodName, ParamModel, Resize
 from discern.params.promotion import Promotion
@@ -95,6 +96,17 @@ class Params(ParamModel):
             raise ValueError(
                 f"report.control: '{self.report.control}' is not among the methods {self.methods.all}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_frozen_was_given(self) -> Self:
+        for name in self.methods.compared:
+            method = self.described[name]
+            if isinstance(method, Frozen) and method.weights == "base" and self.base.weights == "none":
+                raise ValueError(
+                    f"methods.compared: '{name}' is the weights of base, frozen, and base.weights is none; give"
+                    f" base.weights or methods/{name}.yaml other weights, or take it out of the list"
+                )
         return self
 
     @model_validator(mode="after")

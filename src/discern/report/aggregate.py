@@ -15,6 +15,7 @@ from discern.errors import DataError
 from discern.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from discern.params.pipeline import Params
 from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict, share_measures
+from discern.report.worth import PerSeed, worth
 from discern.workspace import Workspace
 
 DIGITS = 6  # of the written figures: far below any interval, and the same whichever BLAS summed them
@@ -30,7 +31,8 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
     """
     methods, seeds = params.methods.all, params.methods.seeds
     metrics = {method: [_metrics(workspace, method, seed) for seed in seeds] for method in methods}
-    outcomes = {method: _outcomes(workspace, method, seeds) for method in methods}
+    every = {method: _outcomes(workspace, method, seeds) for method in methods}
+    outcomes = {method: _over_seeds(found) for method, found in every.items()}
     control = params.report.control
     samples, resampling_seed = params.evaluate.bootstrap.samples, params.evaluate.bootstrap.seed
 
@@ -66,6 +68,7 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
             dict.fromkeys(note for method in methods for one in metrics[method] for note in one.get("notes", []))
         ),
         methods=figures,
+        worth=worth(params, metrics, every),
     )
 
 
@@ -131,14 +134,18 @@ def _over_subsets(metrics: list[dict[str, Any]], measure: Measure) -> tuple[floa
     return _rounded(min(lows)), _rounded(max(highs))
 
 
-def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> Outcomes:
+def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> PerSeed:
     frames = [pd.read_parquet(workspace.embeddings(method, seed) / "outcomes.parquet") for seed in seeds]
     columns = {m.column for m in MEASURES if m.column and all(m.column in frame for frame in frames)}
-    averaged = {}
-    for column in sorted(columns):
-        stacked = np.stack([frame[column].to_numpy(np.float64, na_value=np.nan) for frame in frames])
-        averaged[column] = stacked.mean(axis=0)  # (N,)
-    return {column: values for column, values in averaged.items() if not np.isnan(values).all()}
+    stacked = {
+        column: np.stack([frame[column].to_numpy(np.float64, na_value=np.nan) for frame in frames])  # (S,N)
+        for column in sorted(columns)
+    }
+    return {column: values for column, values in stacked.items() if not np.isnan(values.mean(axis=0)).all()}
+
+
+def _over_seeds(outcomes: PerSeed) -> Outcomes:
+    return {column: values.mean(axis=0) for column, values in outcomes.items()}
 
 
 def _rounded(value: float) -> float:

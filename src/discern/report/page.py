@@ -14,7 +14,8 @@ from discern.report.described import methods
 from discern.report.html import environment
 from discern.report.reproduction import duration, reproduction
 from discern.report.summary import Summary
-from discern.report.table import SHARES_TITLE, SYMBOLS, explanation, headline, spread_of
+from discern.report.table import SHARES_TITLE, SYMBOLS, spread_of
+from discern.report.worth import opening
 from discern.version import __version__
 from discern.workspace import Workspace
 
@@ -34,14 +35,15 @@ def render(params: Params, workspace: Workspace, summary: Summary) -> str:
     jinja.filters["breakable"] = _breakable
     described = methods(params, workspace)
     seed, shown = params.methods.seeds[0], params.report.examples
+    head, *rest = opening(summary, workspace)
     content: dict[str, Any] = {
         "version": __version__,
         "params": params,
         "summary": summary,
         "ours": OURS,
         "symbols": SYMBOLS,
-        "headline": headline(summary),
-        "explanation": explanation(summary),
+        "headline": head,
+        "explanation": rest,
         "methods": described,
         "tiles": results.tiles(summary, described),
         "tables": results.tables(summary, described),

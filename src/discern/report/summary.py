@@ -105,6 +105,41 @@ class Figure(BaseModel):
         return min(self.seeds), max(self.seeds)
 
 
+Answer = Literal["yes", "no", "undecided", "not measured"]
+
+
+class Difference(BaseModel):
+    """Trained minus frozen on one measure, with its 95 % interval over images and seeds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    interval: tuple[float, float]
+
+
+class Worth(BaseModel):
+    """The answer.
+
+    Attributes:
+        answer: yes, where a measure is better and none worse; no, where one is worse and none better; undecided
+            otherwise; not measured, where there are no labels.
+        frozen: the encoder that training started from.
+        trained: of the methods that see no labels and were trained, the one with the best kNN on val.
+        recommended: what to use.
+        seeds: that both were evaluated with.
+        differences: by `Measure.key`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    answer: Answer
+    frozen: str
+    trained: str
+    recommended: str
+    seeds: int
+    differences: dict[str, Difference]
+
+
 class Summary(BaseModel):
     """metrics/summary.json.
 
@@ -115,6 +150,7 @@ class Summary(BaseModel):
         floor: what needs no encoder, e.g. the accuracy of always naming the largest class.
         notes: what the evaluations had to leave out, and why.
         methods: figures by method, then by `Measure.key`; the order is the table's.
+        worth: whether training was worth it; None where it does not start from given weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -125,6 +161,7 @@ class Summary(BaseModel):
     floor: dict[str, float]
     notes: list[str]
     methods: dict[str, dict[str, Figure]]
+    worth: Worth | None = None
 
     @property
     def labelled(self) -> bool:

@@ -1,6 +1,6 @@
 """The summary in words: the verdict and the Markdown tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from discern.params.pipeline import OURS
 from discern.report.summary import (
@@ -75,9 +75,15 @@ def explanation(summary: Summary) -> list[str]:
     return sentences
 
 
-def markdown(summary: Summary) -> str:
-    """The tables of methods and the paired differences, as Markdown."""
-    lines = [f"**{headline(summary)}.** {' '.join(explanation(summary))}", ""]
+def markdown(summary: Summary, opening: Sequence[str] = ()) -> str:
+    """The tables of methods and the paired differences, as Markdown.
+
+    Args:
+        summary: what is shown.
+        opening: a headline and sentences in the place of those about our method alone.
+    """
+    head, *rest = opening or (headline(summary), *explanation(summary))
+    lines = [f"**{head}.** {' '.join(rest)}", ""]
     for group in (LABELLED, (*CLASS_MEANS, *OTHER_PROTOCOLS)):
         lines += _methods_table(summary, group, _cell)
     if shares := summary.shares:

@@ -8,6 +8,7 @@ from discern.methods.build import load_two_view
 from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.models.weights import save_encoder
 from discern.params.model import ParamModel
+from discern.run.adapt import adapt, finished, given_encoder
 from discern.run.context import Context
 from discern.run.fit import Inputs, fit, load_inputs, making
 from discern.training.objective import Objective
@@ -23,7 +24,8 @@ def base_inputs(ctx: Context, params: list[ParamModel], files: list[Path]) -> In
 
 def base_method(ctx: Context, inputs: Inputs) -> JointEmbedding:
     """The base's encoder and heads."""
-    return load_two_view(ctx.params.loss, ctx.workspace.base(ctx.seed), len(inputs.train.images))
+    adaptation = ctx.params.base.adaptation
+    return load_two_view(ctx.params.loss, ctx.workspace.base(ctx.seed), len(inputs.train.images), adaptation)
 
 
 def train_and_save(
@@ -44,9 +46,12 @@ def train_and_save(
         inputs: what decides the result.
         memory: of the device, as far as images may still fill it.
     """
-    checkpoint = fit(ctx, name, objective, ctx.params.train_encoder.passes, inputs, memory)
+    weights = ctx.params.base.weights
+    start = None if weights == "none" else given_encoder(ctx, weights)
+    trained = adapt(ctx, objective, start)
+    checkpoint = fit(ctx, name, trained, ctx.params.train_encoder.passes, inputs, memory)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, objective.encoder, making(ctx, inputs, name, description))
+        save_encoder(out, finished(ctx, trained, inputs), making(ctx, inputs, name, description))
     ctx.record.artifact(folder, "encoder")
     checkpoint.discard()

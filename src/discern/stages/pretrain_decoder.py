@@ -1,5 +1,6 @@
 """Stage pretrain_decoder: L_C + alpha L_R → the base encoder and its decoder."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ from discern.images.quality import psnr, ssim
 from discern.images.views import denormalise, resized, to_uint8, to_unit
 from discern.methods.build import build_two_view
 from discern.methods.parts.joint_embedding import save_heads
-from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
-from discern.models.pretrained import initialise, weight_files
+from discern.models.lora import merge_low_rank
+from discern.models.pretrained import weight_files
 from discern.models.weights import save_decoder, save_encoder
 from discern.params.links import check_link
+from discern.run.adapt import adapt, given_encoder
 from discern.run.context import Context
 from discern.run.fit import Inputs, fit, load_inputs, making
 from discern.synthesis.reconstruction import ReconstructionObjective
+from discern.training.adaptation import prepare
 from discern.workspace import atomic_dir, write_figures
 
 TRAINS = True
@@ -31,14 +34,17 @@ def run(ctx: Context) -> None:
     base, params, loss = ctx.params.base, ctx.params.pretrain_decoder, ctx.params.loss
     check_link(Path("methods"), params.loss, loss)
     inputs = load_inputs(ctx, weight_files(base.weights), [base, params, loss])
-    encoder = build_encoder(base.encoder, ctx.seed)
-    initialise(encoder, base.weights)
+    start = given_encoder(ctx, base.weights)
+    encoder = copy.deepcopy(start)
+    prepare(encoder, base.adaptation)
     decoder = build_decoder(params.decoder, encoder.dim, ctx.seed)
     method = build_two_view(loss, encoder, len(inputs.train.images), ctx.seed)
     objective = ReconstructionObjective(
         method, decoder, params.reconstruction_weight, params.detach, params.decoder_lr
     )
-    checkpoint = fit(ctx, "base", objective, params.passes, inputs)
+    # What is kept here is trained on: averages, and the given weights beside it, come at the end.
+    checkpoint = fit(ctx, "base", adapt(ctx, objective, start), params.passes, inputs)
+    merge_low_rank(encoder)
 
     originals, decoded = reconstruct(ctx, encoder, decoder, inputs)
     figures = {"psnr": psnr(originals, decoded), "ssim": ssim(originals, decoded)}

@@ -10,6 +10,7 @@ def run(ctx: Context) -> None:
     from discern.report.aggregate import summarise
     from discern.report.page import render
     from discern.report.table import markdown
+    from discern.report.worth import opening
 
     workspace = ctx.workspace
     table, grid = (workspace.report.with_name(name) for name in ("table.md", "pairs.png"))
@@ -17,7 +18,7 @@ def run(ctx: Context) -> None:
     with atomic_file(workspace.summary) as path:
         summary.write(path)
     with atomic_file(table) as path:
-        path.write_text(markdown(summary), encoding="utf-8")
+        path.write_text(markdown(summary, opening(summary, workspace)), encoding="utf-8")
     with atomic_file(grid) as path:
         gallery.grid(pictures.pair_grid(ctx.params, workspace), path)
     with atomic_file(workspace.report) as path:

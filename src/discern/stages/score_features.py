@@ -28,7 +28,7 @@ def run(ctx: Context) -> None:
     make_deterministic(base.deterministic)
     split = PackedSplit.load(ctx.workspace.packed("train"))
     ctx.record.dataset("train", split.index, split.digest, "training")
-    method = load_two_view(ctx.params.loss, ctx.workspace.base(ctx.seed), len(split.images))
+    method = load_two_view(ctx.params.loss, ctx.workspace.base(ctx.seed), len(split.images), base.adaptation)
     method.to(ctx.device).eval()
 
     y = torch.from_numpy(extract(method.encoder, split.images, ctx.device, 256, base.precision))  # (N, D)

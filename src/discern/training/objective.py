@@ -70,8 +70,10 @@ class Objective(nn.Module):
         passes: encoder passes per image and step.
         rate: factor of the learning rate.
         encoder_rate: another factor of the encoder's.
+        layer_rates: another factor of single parameters of the encoder.
         adam_lr: Adam's rate for what `adam` names.
         resident: False where `fetch` reads from a disk.
+        free: True where nothing that is left beside the encoder depends on its features, as a classifier does.
     """
 
     encoder: ImageEncoder
@@ -80,6 +82,11 @@ class Objective(nn.Module):
     encoder_rate = 1.0
     adam_lr = 1e-4
     resident = True
+    free = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer_rates: dict[nn.Parameter, float] = {}
 
     @property
     def adam(self) -> nn.Module | None:
@@ -100,6 +107,10 @@ class Objective(nn.Module):
 
     def after_step(self) -> None:
         """Called once after every optimiser step."""
+
+    def kept(self) -> ImageEncoder:
+        """The encoder that is left at the end of training."""
+        return self.encoder
 
     def leave(self, folder: Path, val_images: npt.NDArray[np.uint8], device: torch.device) -> dict[str, float]:  # noqa: ARG002  # most leave nothing
         """Write what is kept beside the encoder, at the end of training.

@@ -57,11 +57,11 @@ class Optimizers:
 def _groups(
     objective: Objective, parameters: list[nn.Parameter], weight_decay: float, lr: float
 ) -> list[dict[str, Any]]:
-    """Weights, which decay, and then biases and normalisation, at the rates of the encoder and of the rest."""
+    """Weights, which decay, then biases and normalisation, at the rates of the encoder's blocks and the rest."""
     encoder = set(objective.encoder.parameters())
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for p in sorted(parameters, key=lambda p: p.ndim <= 1):
-        rate = lr * (objective.encoder_rate if p in encoder else 1.0)
+        rate = lr * (objective.encoder_rate * objective.layer_rates.get(p, 1.0) if p in encoder else 1.0)
         decay = weight_decay if p.ndim > 1 else 0.0
         group = groups.setdefault((p.ndim > 1, rate), {"params": [], "weight_decay": decay, "lr": rate})
         group["params"].append(p)

@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from discern.images.views import Augment
 from discern.methods.build import Setup
 from discern.methods.parts.labelled import LabelledObjective
-from discern.models.build import build_encoder
 from discern.models.classifier import Classifier
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.models.pretrained import initialise
 from discern.params.classifier import Linear
 from discern.params.labelled import Supervised
 from discern.training.objective import Batch, Terms
@@ -62,6 +60,4 @@ class SupervisedObjective(LabelledObjective):
 def build(params: Supervised, setup: Setup) -> SupervisedObjective:
     """A linear head on the encoder; at chance it knows nothing of the classes: ln(classes)."""
     assert setup.labels is not None
-    encoder = build_encoder(setup.encoder.params, setup.seed)
-    initialise(encoder, params.weights)
-    return SupervisedObjective(encoder, setup.labels, setup.classes, params.label_smoothing)
+    return SupervisedObjective(setup.encoder, setup.labels, setup.classes, params.label_smoothing)

@@ -23,6 +23,7 @@ class LabelledObjective(Objective):
 
     labels: Tensor
     passes = 1
+    free = False
 
     def __init__(self, encoder: ImageEncoder, classifier: Classifier, labels: Tensor) -> None:
         super().__init__()
