@@ -42,7 +42,8 @@ class CorrectedEncoder(ImageEncoder):
         centred = full(self.encoder.feature_map(x)) - self.mean.view(-1, 1, 1)
         if not self.directions.shape[1]:
             return centred
-        return torch.einsum("ndhw,dk->nkhw", centred, self.directions)
+        y: Tensor = torch.einsum("ndhw,dk->nkhw", centred, self.directions)
+        return y
 
 
 class Correction:
@@ -70,7 +71,8 @@ class Correction:
     def matrix(self, components: int, whitening: float) -> Tensor:
         """V diag(s)^-w (D, components), at most `most` of them; (D, 0) where only the mean is taken off."""
         kept = min(components, self.most)
-        return (self.directions[:, :kept] * self.deviations[:kept].pow(-whitening)).float()
+        matrix: Tensor = self.directions[:, :kept] * self.deviations[:kept].pow(-whitening)
+        return matrix.float()
 
     def apply(self, features: Tensor, components: int, whitening: float) -> Tensor:
         """Corrected features (N, components), or (N, D) where only the mean is taken off."""

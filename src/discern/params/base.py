@@ -65,7 +65,7 @@ class Adaptation(ParamModel):
     start_share: Fraction = Field(description="of the given weights in those kept (WiSE-FT); 0: none")
     lora_rank: int = Field(ge=0, description="of the updates of a transformer's attention; 0: all weights train")
     side_by_side: bool = Field(
-        description="true: features are those of the given and of the trained weights, each corrected and of length 1"
+        description="true: features of the given and of the trained weights, each corrected and of length 1"
     )
     components: int = Field(
         ge=0, description="principal components of either that are kept; 0: they are centred only"

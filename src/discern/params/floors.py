@@ -31,8 +31,8 @@ class Frozen(FloorMethod):
         description="base: those of base.weights; or any other that base.weights may name but none"
     )
     components: list[Annotated[int, Field(ge=0)]] = Field(
-        description="numbers of principal components to choose from, on val; without labels the first counts; 0: the"
-        " features are centred only; an empty list: they are left as they are"
+        description="numbers of principal components to choose from, on val; without labels the first counts; 0:"
+        " the features are centred only; an empty list: they are left as they are"
     )
     whitening: list[Fraction] = Field(description="the same for the power of the deviations they are divided by")
 
