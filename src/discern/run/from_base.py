@@ -47,6 +47,6 @@ def train_and_save(
     checkpoint = fit(ctx, name, objective, ctx.params.train_encoder.passes, inputs, memory)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, objective.encoder, making(ctx, inputs, name, description))
+        save_encoder(out, objective.encoder, making(ctx, inputs, name, description, objective.encoder.origin))
     ctx.record.artifact(folder, "encoder")
     checkpoint.discard()
