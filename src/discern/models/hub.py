@@ -84,7 +84,7 @@ def _fetched(repository: str, revision: str) -> Path:
 
     url = address(repository, revision)
     name = f"{repository.rpartition('/')[2]}.safetensors"
-    instead = f"download it elsewhere, put it at weights/{name}, and set base.weights: weights/{name}"
+    instead = f"download it elsewhere, put it at weights/{name}, and set base.weights to that path"
     if settings().offline:
         raise DownloadError(f"{url}: not in {constants.HF_HUB_CACHE}, and DISCERN_OFFLINE is set; {instead}")
     try:
