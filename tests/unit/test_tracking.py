@@ -1,5 +1,6 @@
 """The record of runs, against a real MLflow database."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ record.dataset("packed-train", pd.DataFrame({"path": ["a", "b"], "label": ["x", 
 Path("pictures").mkdir(exist_ok=True)
 Path("pictures/grid.txt").write_text("grid")
 record.artifact(Path("pictures"), "pictures")
+record.tags({"weights": "timm/vit.dino", "weights.labels": "no"})
 record.pipeline_artifact(Path("pictures/grid.txt"))
 record.pipeline_metrics({"discern.top1": 0.5})
 record.finish("FINISHED")
@@ -90,6 +92,7 @@ def test_run_is_complete(pipeline: Path) -> None:
     assert {m.step: m.value for m in history} == {step: 1 / (step + 1) for step in range(450)}
     assert run.data.metrics["images_per_second"] == 12.5
     assert run.data.metrics["worst"] == sys.float_info.max
+    assert (run.data.tags["weights"], run.data.tags["weights.labels"]) == ("timm/vit.dino", "no")
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert artifacts == {"params.yaml", "environment.json", "pictures"}
     assert (pipeline / "mlartifacts" / run.info.run_id / "artifacts/pictures/grid.txt").read_text() == "grid"
@@ -112,6 +115,7 @@ def test_run_record_names_its_run(pipeline: Path) -> None:
     assert record.parent_run_id == found["pipeline pipeline"].info.run_id
     assert (record.tracking, record.tracking_host, record.pipeline) == ("recorded", "sqlite", "p1")
     assert record.metrics["images_per_second"] == 12.5
+    assert record.tags == {"weights": "timm/vit.dino", "weights.labels": "no"}
     assert record.versions["python"] == ".".join(map(str, sys.version_info[:3]))
     # Of this process, which may have run other tests before.
     assert 20 < record.peak_memory_mb < psutil.virtual_memory().total / 1e6
@@ -266,6 +270,13 @@ def test_pipeline_id_is_the_dvc_process(tmp_path: Path) -> None:
     assert first == second
     assert f"-{process.pid}-" in first
     assert provenance.pipeline_id("given") == "given"
+
+
+def test_a_run_record_of_before_is_read(pipeline: Path, tmp_path: Path) -> None:
+    content = json.loads(Workspace(pipeline).run_record("train@1").read_text())
+    del content["tags"]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    assert run_record.load(tmp_path / "old.json").tags == {}
 
 
 def test_broken_run_record_is_named(tmp_path: Path) -> None:

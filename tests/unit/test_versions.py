@@ -21,6 +21,7 @@ from discern.embedding.gallery import Gallery
 from discern.embedding.photos import PhotoEncoder
 from discern.errors import ModelError, RegistryError
 from discern.models.making import Making
+from discern.models.origin import Origin
 from discern.params.pipeline import Params
 from discern.registry import package as package_module
 from discern.registry.card import card
@@ -158,16 +159,22 @@ def test_the_card_says_what_stands_beside_the_weights(params: Params, tmp_path: 
     for line in (
         "- resnet18: width 8, stem small_images; 64 features",
         "- images of 16 px, made square by `pad`",
-        "- given weights: none",
+        "- Weights: none",
         "- the method's parameters: simclr: temperature 0.3",
         "- 56 encoder passes per training image",
     ):
         assert line in text.splitlines()
     assert "The method: SimCLR: NT-Xent between two views" in text
-    floor = Making(SIZE, method="pretrained", description={"kind": "pretrained"}, weights="imagenet1k_v1")
+    given = Origin("timm/vit_small.dino", "hub", "c0ffee", "5a", "apache-2.0", "no")
+    floor = Making(SIZE, method="pretrained", description={"kind": "pretrained"}, weights=given)
     text = card(params, Workspace(tmp_path), evidence("pretrained"), save(tmp_path / "floor", floor))
-    assert "- given weights: `imagenet1k_v1`, which saw the labels of ImageNet" in text.splitlines()
+    line = "- Weights: `timm/vit_small.dino`, revision c0ffee, licence apache-2.0, saw labels: no"
+    assert line in text.splitlines()
+    assert "its own training saw labels" not in text
     assert "passes per training image" not in text
+    supervised = Making(SIZE, method="supervised", description={"kind": "supervised"}, weights=given)
+    text = card(params, Workspace(tmp_path), evidence("supervised"), save(tmp_path / "labelled", supervised))
+    assert "- its own training saw labels" in text.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from discern.models.origin import Origin, joined
 from discern.models.precision import full
 from discern.params.encoder import NetworkModel
 
@@ -12,10 +13,17 @@ class ImageEncoder(nn.Module):
     Attributes:
         dim: D.
         params: the description that `build_encoder` makes it from.
+        given: the weights that it was filled with before training.
     """
 
     dim: int
     params: NetworkModel
+    given: Origin = Origin()
+
+    @property
+    def origin(self) -> Origin:
+        """Where weights come from that were given to it, or to encoders inside it."""
+        return joined([module.given for module in self.modules() if isinstance(module, ImageEncoder)])
 
     def feature_map(self, x: Tensor) -> Tensor:
         """F: normalised images (N, 3, H, W) to the last feature map (N, D, H', W')."""

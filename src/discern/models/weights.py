@@ -15,7 +15,7 @@ from discern.images.views import MEAN, STD
 from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
 from discern.models.encoder import ImageEncoder
-from discern.models.making import Making, read_architecture
+from discern.models.making import Making, read_architecture, read_weights
 from discern.params.encoder import Architecture
 from discern.params.synthesis import Decoder
 
@@ -45,6 +45,7 @@ def load_encoder(folder: Path) -> ImageEncoder:
     except (KeyError, ValidationError) as error:
         raise ModelError(f"{folder / 'encoder.json'}: not an encoder's description: {error}") from error
     load_module(folder, "encoder", encoder)
+    encoder.given = read_weights(folder)
     encoder.eval()
     return encoder
 

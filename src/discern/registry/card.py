@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from discern.models.making import Making, read_architecture, read_making
-from discern.models.pretrained import IMAGENET, NONE
 from discern.params.floors import Floor
 from discern.params.methods import kinds
 from discern.params.pipeline import CONTINUE, OURS, Params
@@ -91,7 +90,8 @@ def _encoder(params: Params, making: Making, architecture: dict[str, Any]) -> li
     return [
         f"- {_described(architecture['encoder'])}; {architecture['dim']} features",
         f"- images of {making.image_size} px, made square by `{making.resize}`",
-        f"- given weights: {_origin(making.weights)}",
+        f"- Weights: {making.weights.described()}",
+        *(["- its own training saw labels"] if making.labels != making.weights.labels else []),
         *([f"- {budget} encoder passes per training image"] if trained else []),
         f"- the method's parameters: {_described(making.description)}",
     ]
@@ -105,12 +105,6 @@ def _described(description: dict[str, Any]) -> str:
         if key != "kind"
     )
     return f"{description['kind']}{rest and ': '}{rest}"
-
-
-def _origin(weights: str) -> str:
-    if weights == NONE:
-        return "none"
-    return f"`{IMAGENET}`, which saw the labels of ImageNet" if weights == IMAGENET else f"the file `{weights}`"
 
 
 def _figures(evidence: Evidence) -> list[str]:

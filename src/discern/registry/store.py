@@ -23,6 +23,7 @@ from mlflow.types.schema import Array
 from PIL import Image
 
 from discern.errors import RegistryError
+from discern.models.making import read_weights
 from discern.nested import flat
 from discern.registry.evidence import code_digest
 from discern.registry.package import Package
@@ -36,7 +37,7 @@ CHECKSUM, CODE = "discern.checksum", "discern.code"
 # What serving imports, pinned to what the model was verified with; without a list MLflow guesses for seconds.
 REQUIREMENTS = (
     "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "rich",
-    "safetensors", "scikit-learn", "scipy", "torch", "torchvision",
+    "safetensors", "scikit-learn", "scipy", "timm", "torch", "torchvision",
 )  # fmt: skip
 
 
@@ -103,6 +104,7 @@ class Store:
                 "discern.method": evidence.method,
                 "discern.seed": str(evidence.seed),
                 "discern.digest": evidence.digest,
+                **read_weights(package.folder / "encoder").tags(),
                 "git.commit": evidence.commit,
                 "git.dirty": str(evidence.dirty).lower(),
             }

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from discern.errors import DataError
 from discern.evaluation.bootstrap import Interval, mean_interval, paired_difference
+from discern.models.making import read_making
+from discern.models.origin import Labels
 from discern.params.pipeline import Params
 from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict, share_measures
 from discern.report.worth import PerSeed, worth
@@ -28,6 +30,7 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
 
     Raises:
         DataError: an evaluation is missing, or two methods were evaluated on different images.
+        ModelError: an encoder is missing.
     """
     methods, seeds = params.methods.all, params.methods.seeds
     metrics = {method: [_metrics(workspace, method, seed) for seed in seeds] for method in methods}
@@ -69,7 +72,20 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
         ),
         methods=figures,
         worth=worth(params, metrics, every),
+        labels=labels_seen(workspace, methods, seeds[0]),
     )
+
+
+def labels_seen(workspace: Workspace, methods: list[str], seed: int) -> list[tuple[str, Labels]]:
+    """Whether each method's weights saw labels; nothing where no method starts from given weights.
+
+    Raises:
+        ModelError: an encoder is missing.
+    """
+    made = {method: read_making(workspace.encoder(method, seed)) for method in methods}
+    if not any(making.weights.given for making in made.values()):
+        return []
+    return [(method, making.labels) for method, making in made.items()]
 
 
 def verdict(difference: Interval) -> Verdict:

@@ -9,6 +9,7 @@ from discern.report.summary import (
     LABEL_FREE,
     LABELLED,
     OTHER_PROTOCOLS,
+    SAW_LABELS,
     Figure,
     Measure,
     Summary,
@@ -98,8 +99,15 @@ def figures(summary: Summary, described: list[Method], measures: tuple[Measure, 
     # An untrained encoder is so far off that the others could not be told apart on its scale.
     trained = [summary.methods[method.name] for method in described if method.role != "floor"]
     axes = {m.key: _axis([f for found in trained if (f := found.get(m.key))]) for m in shown}
+    seen = dict(summary.labels)
     rows = [
-        (method, [_cell(m, summary.methods[method.name].get(m.key), axes[m.key]) for m in shown])
+        (
+            method,
+            [
+                *([Cell(seen[method.name])] if seen else []),
+                *(_cell(m, summary.methods[method.name].get(m.key), axes[m.key]) for m in shown),
+            ],
+        )
         for method in described
     ]
     control = summary.methods[summary.control]
@@ -107,6 +115,8 @@ def figures(summary: Summary, described: list[Method], measures: tuple[Measure, 
         _position(control[m.key].mean, axes[m.key]) if m.key in control and control[m.key].interval else None
         for m in shown
     ]
+    if seen:
+        return Grid([SAW_LABELS, *(heading(m) for m in shown)], rows, [None, *reference])
     return Grid([heading(m) for m in shown], rows, reference)
 
 

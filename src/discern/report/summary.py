@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from discern.errors import DataError
+from discern.models.origin import Labels
 
 Verdict = Literal["better", "worse", "undecided"]
 
@@ -66,6 +67,7 @@ OTHER_PROTOCOLS = (
     Measure("large_head.top1", "Large head", percent=True),
 )
 ALL_LABELS = Measure("probe.top1", "100 %", percent=True)
+SAW_LABELS = "Labels seen by its weights"
 MEASURES = (*LABELLED, *CLASS_MEANS, *OTHER_PROTOCOLS, *LABEL_FREE)
 SHARE = re.compile(r"fractions\.top1_(\d+)")
 
@@ -151,6 +153,8 @@ class Summary(BaseModel):
         notes: what the evaluations had to leave out, and why.
         methods: figures by method, then by `Measure.key`; the order is the table's.
         worth: whether training was worth it; None where it does not start from given weights.
+        labels: whether each method's weights saw labels, those it started from or by its own training; empty where
+            no method starts from given weights. A list, for the same reason as bounds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -162,6 +166,7 @@ class Summary(BaseModel):
     notes: list[str]
     methods: dict[str, dict[str, Figure]]
     worth: Worth | None = None
+    labels: list[tuple[str, Labels]] = []
 
     @property
     def labelled(self) -> bool:

@@ -8,6 +8,7 @@ from discern.report.summary import (
     LABEL_FREE,
     LABELLED,
     OTHER_PROTOCOLS,
+    SAW_LABELS,
     Figure,
     Measure,
     Summary,
@@ -178,15 +179,24 @@ def _cell(measure: Measure, figure: Figure | None) -> str:
 def _methods_table(
     summary: Summary, group: tuple[Measure, ...], cell: Callable[[Measure, Figure | None], str]
 ) -> list[str]:
-    """One row for each method, one column for each measure that there is; nothing where there is none."""
+    """One row for each method, one column for each measure that there is; nothing where there is none.
+
+    Where any method starts from given weights, a column says whose weights saw labels.
+    """
     measures = summary.shown(group)
     if not measures:
         return []
+    seen = dict(summary.labels)
     rows = [
-        [_name(method, summary), *(cell(m, figures.get(m.key)) for m in measures)]
+        [
+            _name(method, summary),
+            *([seen[method]] if seen else []),
+            *(cell(m, figures.get(m.key)) for m in measures),
+        ]
         for method, figures in summary.methods.items()
     ]
-    return _markdown_table(["method", *(heading(m) for m in measures)], rows)
+    saw = [SAW_LABELS] if seen else []
+    return _markdown_table(["method", *saw, *(heading(m) for m in measures)], rows)
 
 
 def _share_cell(measure: Measure, figure: Figure | None) -> str:

@@ -19,6 +19,7 @@ from discern.images.loading import Budget, ImageStore
 from discern.images.packed import PackedSplit
 from discern.models.encoder import ImageEncoder
 from discern.models.making import Making
+from discern.models.origin import Origin
 from discern.params.model import ParamModel
 from discern.run import signals
 from discern.run.context import Context
@@ -84,25 +85,24 @@ def load_inputs(ctx: Context, files: list[Path], params: list[ParamModel]) -> In
     return Inputs(train_split, val_split, files, params)
 
 
-def making(
-    ctx: Context, inputs: Inputs, name: str, description: dict[str, Any], weights: str | None = None
-) -> Making:
-    """What is kept beside an encoder's weights.
+def making(ctx: Context, inputs: Inputs, name: str, description: dict[str, Any], origin: Origin) -> Making:
+    """What is kept beside an encoder's weights; the record of the run is told of the origin too.
 
     Args:
         ctx: the stage.
         inputs: that it was trained on.
         name: of the method.
         description: its parameters.
-        weights: it started from; default those of `base`.
+        origin: of the weights that it started from.
     """
+    ctx.record.tags(origin.tags())
     return Making(
         image_size=inputs.size,
         resize=ctx.params.pack.resize,
         max_pixels=ctx.params.validation.max_pixels,
         method=name,
         description=description,
-        weights=weights or ctx.params.base.weights,
+        weights=origin,
     )
 
 

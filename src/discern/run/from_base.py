@@ -52,6 +52,7 @@ def train_and_save(
     checkpoint = fit(ctx, name, trained, ctx.params.train_encoder.passes, inputs, memory)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, finished(ctx, trained, inputs), making(ctx, inputs, name, description))
+        made = making(ctx, inputs, name, description, objective.encoder.origin)
+        save_encoder(out, finished(ctx, trained, inputs), made)
     ctx.record.artifact(folder, "encoder")
     checkpoint.discard()

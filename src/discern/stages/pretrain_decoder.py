@@ -52,7 +52,7 @@ def run(ctx: Context) -> None:
     folder = ctx.workspace.base(ctx.seed)
     with atomic_dir(folder) as out:
         description = {"kind": "base", **params.model_dump(), "loss": loss.model_dump()}
-        save_encoder(out, encoder, making(ctx, inputs, "base", description))
+        save_encoder(out, encoder, making(ctx, inputs, "base", description, encoder.origin))
         save_decoder(out, decoder, params.decoder, encoder.dim)
         save_heads(out, method)
         shown = np.stack([to_uint8(originals[:count]).numpy(), to_uint8(decoded[:count]).numpy()])

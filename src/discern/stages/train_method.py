@@ -59,7 +59,7 @@ def run(ctx: Context) -> None:
         encoder = finished(ctx, objective, inputs)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
-        save_encoder(out, encoder, making(ctx, inputs, name, method.model_dump(), weights))
+        save_encoder(out, encoder, making(ctx, inputs, name, method.model_dump(), encoder.origin))
         if objective is not None:
             measured = inputs.val if len(inputs.val.images) else train
             ctx.record.metrics(objective.leave(out, measured.images, ctx.device))

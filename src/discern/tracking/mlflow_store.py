@@ -168,6 +168,10 @@ class StageRun:
         for i in range(0, len(items), MAX_METRICS):
             self._client.log_batch(self._id(of_pipeline), metrics=items[i : i + MAX_METRICS])
 
+    def tags(self, tags: dict[str, str]) -> None:
+        """Set tags of this run."""
+        self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
     def artifact(self, path: str, folder: str = "", of_pipeline: bool = False) -> None:
         """Copy a file or a folder to the artifacts."""
         log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact

@@ -60,6 +60,7 @@ class Recorder:
     ) -> None:
         self.stage_id = stage_id
         self.final: dict[str, float] = {}
+        self._tags: dict[str, str] = {}
         self._workspace = workspace
         self._upstream = upstream
         self._started = datetime.now(UTC)
@@ -83,6 +84,11 @@ class Recorder:
         if step is None:
             self.final.update({name: float(value) for name, value in values.items()})
         self._send("metrics", points=_points(values, step or 0))
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Note what the stage found out about itself, e.g. which weights it started from."""
+        self._tags |= values
+        self._send("tags", tags=dict(values))
 
     def artifact(self, path: Path, folder: str = "", of_pipeline: bool = False) -> None:
         """Copy a file or a folder to the run.
@@ -166,6 +172,7 @@ class Recorder:
             seconds=round(seconds, 3),
             peak_memory_mb=round(peak, 1),
             metrics=self.final,
+            tags=self._tags,
         ).save(self._workspace.run_record(self.stage_id))
 
     def _start(self, params: dict[str, str], used: list[str] | None) -> None:

@@ -5,7 +5,7 @@ DVC restores it with the other outputs, so a stage taken from the cache still na
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from discern.errors import DataError
@@ -34,6 +34,7 @@ class RunRecord:
         seconds: wall time of the stage.
         peak_memory_mb: highest resident memory of the stage's process.
         metrics: final figures, throughput among them.
+        tags: what the stage found out about itself: the weights that it started from.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class RunRecord:
     seconds: float
     peak_memory_mb: float
     metrics: dict[str, float]
+    tags: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all."""

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from discern.errors import ParamsError
 from discern.images.views import normalise
+from discern.models.files import read
+from discern.models.origin import IMAGENET
 from discern.models.precision import full
-from discern.models.pretrained import IMAGENET, published, read
+from discern.models.torchvision_weights import published
 from discern.params.pretext import VGGContent
 
 LAYER = "features.35"  # the last convolution before the fifth pooling, behind its ReLU as the paper defines it
