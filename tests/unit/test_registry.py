@@ -195,7 +195,6 @@ def test_exports_give_the_encoders_features_for_any_number_of_images(model: Path
 
 
 ARCHITECTURES: list[dict[str, Any]] = [
-    {"kind": "vit", "patch": 4, "image_size": 16, "width": 32, "depth": 1, "heads": 2},
     {"kind": "attended", "encoder": ENCODER.model_dump(), "projections": 4},
     {"kind": "srgan_generator", "channels": 8, "blocks": 1},
     {"kind": "srgan_discriminator", "width": 8},

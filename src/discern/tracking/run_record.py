@@ -34,6 +34,7 @@ class RunRecord:
         seconds: wall time of the stage.
         peak_memory_mb: highest resident memory of the stage's process.
         metrics: final figures, throughput among them.
+        precision: bf16 or fp32, what the stage computed in; empty where it has no use for either.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class RunRecord:
     seconds: float
     peak_memory_mb: float
     metrics: dict[str, float]
+    precision: str = ""
 
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all."""
