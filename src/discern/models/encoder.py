@@ -30,6 +30,9 @@ class ImageEncoder(nn.Module):
         """The feature maps (N, D_i, H_i, W_i) of falling resolution, of which `feature_map` gives the last."""
         return [self.feature_map(x)]
 
+    def settle(self, size: int) -> None:
+        """Prepare for images of this side alone, as exports are; by default every side is as good."""
+
     def last_stage(self) -> nn.Module | None:
         """The stage that gives the last feature map, to be trained alone; None where an encoder knows of none."""
         return None

@@ -102,7 +102,7 @@ class TimmEncoder(ImageEncoder):
         self.network.set_input_size(img_size=(size, size))
         # Built anew: the parts that lay tokens out are told at construction that one side is all there is.
         with torch.random.fork_rng(devices=[]):
-            settled = _built(self.params.name, img_size=size)
+            settled = _built(self.params.name, img_size=size, dynamic_img_size=False)
         settled.load_state_dict(self.network.state_dict())
         weight = next(self.network.parameters())
         self.network = settled.to(weight.device, weight.dtype).train(self.network.training)
@@ -132,8 +132,9 @@ class TimmEncoder(ImageEncoder):
 
     def _run(self, run: Callable[..., Any], x: Tensor, **options: Any) -> Any:
         """What timm gives for images x; a side that the network cannot take is told, not traced."""
+        x = self._normalised(x)
         try:
-            return run(self._normalised(x), **options)
+            return run(x, **options)
         except (AssertionError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "size of tensor" not in str(error):
                 raise
