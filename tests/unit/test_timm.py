@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from discern.errors import ParamsError
@@ -53,12 +54,13 @@ def by_timm(encoder: TimmEncoder, x: Tensor) -> Tensor:
     """The map (N, D, h, w) of colours x that timm's network gives which was made for their side."""
     name, side = encoder.params.name, x.shape[-1]
     positions = hasattr(encoder.network, "pos_embed")
-    network: Any = timm.create_model(name, **({"img_size": side} if positions else {})).eval()
+    sized: dict[str, Any] = {"img_size": side} if positions else {}
+    network: Any = timm.create_model(name, **sized).eval()
     state = encoder.network.state_dict()
     if positions:
         old = encoder.network.patch_embed.grid_size
         prefix = 0 if network.no_embed_class else network.num_prefix_tokens
-        state["pos_embed"] = timm.layers.resample_abs_pos_embed(
+        state["pos_embed"] = resample_abs_pos_embed(
             state["pos_embed"], new_size=network.patch_embed.grid_size, old_size=old, num_prefix_tokens=prefix
         )
     network.load_state_dict(state, strict=False)  # all but the classifier
@@ -165,5 +167,6 @@ def test_a_side_that_a_network_does_not_take_is_named() -> None:
     encoder(torch.randn(1, 3, 32, 32))
     with pytest.raises(ParamsError, match=r"pack.image_size = 48: test_vit does not take it"):
         encoder(torch.randn(1, 3, 48, 48))
-    with pytest.raises(RuntimeError, match="must match the size of tensor b"):  # an error of the caller's stays as it is
+    with pytest.raises(RuntimeError, match="must match the size of tensor b"):
+        # An error of the caller's stays as it is.
         encoder(torch.randn(1, 4, 32, 32))

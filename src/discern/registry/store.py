@@ -36,7 +36,7 @@ CHECKSUM, CODE = "discern.checksum", "discern.code"
 # What serving imports, pinned to what the model was verified with; without a list MLflow guesses for seconds.
 REQUIREMENTS = (
     "mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pydantic-settings", "rich",
-    "safetensors", "scikit-learn", "scipy", "torch", "torchvision",
+    "safetensors", "scikit-learn", "scipy", "timm", "torch", "torchvision",
 )  # fmt: skip
 
 
