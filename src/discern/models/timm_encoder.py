@@ -24,6 +24,9 @@ ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img
 # that is a part of its own, else with the first of these.
 POOLING, CLASSIFIER = "global_pool", ("pre_logits", "fc_norm", "head")
 
+# Of torch's messages: fixed positions that images of this side do not have, and images that end before the network.
+OF_SIDES = ("size of tensor", "Kernel size can't be greater")
+
 
 class TimmEncoder(ImageEncoder):
     """A network of timm without its classifier; parameter names are timm's behind `network.`.
@@ -97,7 +100,8 @@ class TimmEncoder(ImageEncoder):
 
     def settle(self, size: int) -> None:
         """Interpolate positions to images of this side once and for all, so that no forward pass has to."""
-        if not getattr(self.network, "dynamic_img_size", False):
+        dynamic = getattr(self.network, "dynamic_img_size", False)
+        if not dynamic or not hasattr(self.network, "pos_embed"):  # windows, as Swin's, have places of their own
             return
         self.network.set_input_size(img_size=(size, size))
         # Built anew: the parts that lay tokens out are told at construction that one side is all there is.
@@ -136,7 +140,7 @@ class TimmEncoder(ImageEncoder):
         try:
             return run(x, **options)
         except (AssertionError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "size of tensor" not in str(error):
+            if isinstance(error, RuntimeError) and not any(part in str(error) for part in OF_SIDES):
                 raise
             raise ParamsError(
                 f"pack.image_size = {x.shape[-1]}: {self.params.name} does not take it: {error}"
