@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     experiment: str = Field("discern", description="MLflow experiment")
     tracking: bool = Field(True, description="false: keep no MLflow record")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N")
+    emulate_bf16: bool = Field(
+        False, description="true: bf16 stays bf16 on processors without instructions for it, and takes hours"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as this process may use")
     processes: int = Field(1, ge=1, description="processes of a training stage on this machine, one GPU each")
     compile: str = Field(

@@ -1,12 +1,23 @@
 """What several files of unit tests start from."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import discern
 from discern.embedding.photos import PhotoEncoder
+from discern.settings import settings
 from tests.photos import save
+
+
+@pytest.fixture(autouse=True)
+def bfloat16_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What bf16 comes to is tested on every processor, if only emulated; the tests' networks are small enough."""
+    monkeypatch.setenv("DISCERN_EMULATE_BF16", "true")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
 
 
 @pytest.fixture

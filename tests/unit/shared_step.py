@@ -10,8 +10,10 @@ from torch import Tensor
 from discern.images.loading import Budget, ImageStore
 from discern.images.views import Augment
 from discern.methods.build import build_two_view
+from discern.methods.parts.contrastive import ContrastiveObjective
 from discern.models.build import build_encoder
 from discern.models.decoder import build_decoder
+from discern.params.encoder import Timm
 from discern.params.load import load
 from discern.params.synthesis import Decoder, TrainEncoder
 from discern.synthesis.pairs.objective import PairObjective
@@ -36,6 +38,11 @@ def plain(kind: str) -> Objective:
     return objective(kind, IMAGES, SIZE)
 
 
+def of_timm(name: str) -> Objective:
+    encoder = build_encoder(Timm(kind="timm", name=name), 0)
+    return ContrastiveObjective(build_two_view(METHODS["simclr"], encoder, IMAGES, 0))
+
+
 def pairs(kind: str) -> Objective:
     method = build_two_view(METHODS[kind], build_encoder(ENCODER, 0), IMAGES, 0)
     decoder = build_decoder(Decoder(width=16, resolution=16), method.encoder.dim, 0)
@@ -48,6 +55,7 @@ def pairs(kind: str) -> Objective:
 
 CASES: dict[str, tuple[Callable[[str], Objective], str]] = {
     **{kind: (plain, kind) for kind in TRAINED},
+    **{f"simclr with {name}": (of_timm, name) for name in ("test_efficientnet", "test_mambaout")},
     **{f"pairs of {kind}": (pairs, kind) for kind in METHODS},
 }
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from discern.errors import ParamsError
 from discern.machine import shared_environment
 from discern.models.batch_norm import SharedBatchNorm, synchronise
+from discern.models.build import build_encoder
+from discern.params.encoder import Timm
 from discern.training.distributed import World
 from tests.unit import shared_step
 
@@ -47,6 +50,33 @@ def test_batch_norm_over_one_process_is_torchs_own(training: bool) -> None:
     assert own.state_dict().keys() == shared.state_dict().keys()
     for name, value in own.state_dict().items():
         torch.testing.assert_close(shared.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_that_activates_still_does_and_keeps_its_names(training: bool) -> None:
+    """Timm's `BatchNormAct2d`, of which its efficientnets are made."""
+    own = build_encoder(Timm(kind="timm", name="test_efficientnet"), 0).double().train(training)
+    shared = copy.deepcopy(own)
+    synchronise(shared, shared_step.CPU)
+    replaced = [module for module in shared.modules() if isinstance(module, SharedBatchNorm)]
+    assert any(isinstance(child, torch.nn.SiLU) for module in replaced for child in module.children())
+    assert not any(type(module).__name__ == "BatchNormAct2d" for module in shared.modules())
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(shared(x), own(x))
+    assert own.state_dict().keys() == shared.state_dict().keys()
+    for name, value in own.state_dict().items():  # running statistics among them
+        torch.testing.assert_close(shared.state_dict()[name], value)
+    synchronise(shared, shared_step.CPU)  # a second time finds nothing to do
+    assert replaced == [module for module in shared.modules() if isinstance(module, SharedBatchNorm)]
+
+
+def test_a_batch_norm_that_does_something_of_its_own_is_refused() -> None:
+    class Doubled(torch.nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    with pytest.raises(ParamsError, match=r"base.sync_batch_norm: it cannot replace this encoder's Doubled"):
+        synchronise(torch.nn.Sequential(Doubled(3)), shared_step.CPU)
 
 
 @pytest.mark.slow

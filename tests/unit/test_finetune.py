@@ -11,14 +11,14 @@ from discern.evaluation import finetune
 from discern.models.build import build_encoder
 from discern.models.encoder import ImageEncoder
 from discern.params.base import Base
-from discern.params.encoder import Attended, ResNet, ViT
+from discern.params.encoder import Attended, ResNet, Timm
 from discern.params.evaluation import Finetune
 from discern.params.load import load
 
 CPU = torch.device("cpu")
 SIZE = 16
 RESNET = ResNet(kind="resnet18", width=8, stem="small_images")
-VIT = ViT(kind="vit", width=16, depth=2, heads=2, patch=4, image_size=SIZE)
+VIT = Timm(kind="timm", name="test_vit")
 PARAMS = Finetune(
     layers="all", epochs=12, lr=0.05, head_lr=0.1, batch_size=30, weight_decay=0.0, seed=0
 )  # fmt: skip
@@ -93,12 +93,35 @@ def test_last_stage_of_every_network(base: Base) -> None:
     vit = build_encoder(VIT, seed=0)
     moved = {name for name, yes in tuned(vit, base, "last_stage").items() if yes}
     assert moved
-    assert all(name.startswith("encoder.layers.encoder_layer_1.") for name in moved)
+    assert all(name.startswith(("network.blocks.5.", "network.norm.")) for name in moved)
     wrapped = build_encoder(Attended(kind="attended", encoder=RESNET, projections=4), seed=0)
     assert finetune.last_stage(wrapped) is dict(wrapped.named_modules())["encoder.layer4"]
+    wrapped = build_encoder(Attended(kind="attended", encoder=VIT, projections=4), seed=0)
+    assert last_stage_names(wrapped) == {"encoder.network.blocks.5", "encoder.network.norm"}
     plain = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.ReLU())
     assert finetune.last_stage(plain) is plain[1]
     assert finetune.last_stage(nn.Sequential(nn.ReLU())) is None
+
+
+def last_stage_names(encoder: ImageEncoder) -> set[str]:
+    """Names of the parts that `last_stage` trains together."""
+    stage = finetune.last_stage(encoder)
+    assert isinstance(stage, nn.ModuleList)
+    return {name for name, module in encoder.named_modules() if any(module is part for part in stage)}
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("test_resnet", {"layer4"}),
+        ("test_efficientnet", {"blocks.4", "conv_head", "bn2"}),
+        ("test_convnext", {"stages.3"}),  # its head's normalisation comes after the feature map
+        ("test_nfnet", {"stages.3", "final_conv"}),
+    ],
+)
+def test_last_stage_of_timms_networks(name: str, parts: set[str]) -> None:
+    encoder = build_encoder(Timm(kind="timm", name=name), seed=0)
+    assert last_stage_names(encoder) == {f"network.{part}" for part in parts}
 
 
 def test_unlabelled_rows_are_left_out_and_only_shown_classes_named(base: Base) -> None:

@@ -20,10 +20,9 @@ from discern.methods.labelled.pmg import TILES, WEIGHTS, GranularClassifier, PMG
 from discern.models.build import build_encoder
 from discern.models.classifier import load_classifier
 from discern.models.making import Making
-from discern.models.resnet import ResNetEncoder
 from discern.models.weights import load_encoder, save_encoder
 from discern.params.base import Base
-from discern.params.encoder import ViT
+from discern.params.encoder import Timm
 from discern.params.evaluation import Bootstrap
 from discern.params.pipeline import Params
 from discern.training.objective import Batch, Objective
@@ -54,7 +53,6 @@ def batch(step: int, rows: range = range(4, 12)) -> Batch:
 
 
 def stages(trained: Objective, x: Tensor) -> list[Tensor]:
-    assert isinstance(trained.encoder, ResNetEncoder)
     return trained.encoder.stages(x)
 
 
@@ -148,9 +146,27 @@ def test_rates_chance_and_passes(pmg: PMGObjective) -> None:
 
 
 def test_a_network_without_stages_is_refused() -> None:
-    vit = build_encoder(ViT(kind="vit", width=16, depth=1, heads=2, patch=8, image_size=16), 0)
-    with pytest.raises(ParamsError, match=r"base\.encoder\.kind"):
+    vit = build_encoder(Timm(kind="timm", name="test_vit"), 0)
+    with pytest.raises(ParamsError, match=r"base\.encoder: pmg needs feature maps of 3 resolutions .* gives 1"):
         build(small("pmg"), Setup(vit, 24, 0, 16, torch.arange(24) % 3, 3))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext"])
+def test_any_network_of_stages_is_trained_in_all_its_parts(name: str, base: Base, tmp_path: Path) -> None:
+    encoder = build_encoder(Timm(kind="timm", name=name), 0)
+    trained = build(small("pmg"), Setup(encoder, 24, 0, 64, torch.arange(24) % 3, 3))
+    assert isinstance(trained, PMGObjective)
+    images = F.interpolate(torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float(), size=64).to(torch.uint8)
+    index = torch.arange(8)
+    this = Batch(images[:8], index, epoch=0, step=3, steps=20)  # the turn of all stages together
+    terms = trained(this, Augment(base.views, 64, 0))
+    assert terms.embedding.shape == (8, encoder.dim)
+    torch.autograd.backward(terms.loss)
+    assert all(p.grad is not None for p in trained.parameters() if p.requires_grad)
+    save_encoder(tmp_path, encoder, Making(64))
+    trained.leave(tmp_path, IMAGES[:0], CPU)
+    logits = own_head(load_encoder(tmp_path), tmp_path, images[:4].permute(0, 2, 3, 1).numpy(), CPU, 4, "fp32")
+    assert logits["combined"].shape == (4, 3)
 
 
 @pytest.mark.parametrize("kind", ["pmg", "supervised"])

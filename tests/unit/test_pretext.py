@@ -21,7 +21,7 @@ from discern.methods.pretext.jigsaw.objective import JigsawObjective, cut, norma
 from discern.methods.pretext.rotation import RotationObjective, draw_turns, turned
 from discern.models.build import build_encoder
 from discern.params.base import Views
-from discern.params.encoder import ViT
+from discern.params.encoder import Timm
 from discern.params.pipeline import Params
 from discern.training.objective import Batch, Objective
 from tests.methods import ENCODER, small
@@ -226,14 +226,18 @@ def test_dropout_is_a_function_of_its_key_and_keeps_the_mean(views: Views) -> No
     torch.testing.assert_close(first, 2 * plain * kept)
 
 
-def test_jigsaw_refuses_tiles_that_show_nothing_and_encoders_of_whole_images() -> None:
+def test_jigsaw_refuses_tiles_that_show_nothing_and_encoders_that_do_not_take_them(views: Views) -> None:
     objective("jigsaw", 16)  # the smallest images that are packed
     with pytest.raises(ParamsError, match=r"pack.image_size = 16: .* 2 px .* takes 24 px"):
         objective("jigsaw", 16, tile=0.5)
     objective("jigsaw", 24, tile=0.5)
-    encoder = build_encoder(ViT(kind="vit", width=16, depth=1, heads=2, patch=4, image_size=24), 0)
-    with pytest.raises(ParamsError, match=r"base.encoder: a vit"):
-        build(small("jigsaw"), Setup(encoder, 20, 0, 24))
+    encoder = build_encoder(Timm(kind="timm", name="test_vit"), 0)
+    with pytest.raises(ParamsError, match=r"base.encoder: jigsaw feeds it tiles of 14 px"):
+        build(small("jigsaw"), Setup(encoder, 20, 0, 48))
+    assert encoder.training
+    trained = build(small("jigsaw", tile=1.0), Setup(encoder, 20, 0, 48))  # tiles of one patch each
+    assert isinstance(trained, JigsawObjective)
+    assert trained(batch(noise(4, 48)), Augment(views, 48, 0)).loss > 0
 
 
 # Rotation

@@ -195,20 +195,24 @@ def test_exports_give_the_encoders_features_for_any_number_of_images(model: Path
 
 
 ARCHITECTURES: list[dict[str, Any]] = [
-    {"kind": "vit", "patch": 4, "image_size": 16, "width": 32, "depth": 1, "heads": 2},
     {"kind": "attended", "encoder": ENCODER.model_dump(), "projections": 4},
+    {"kind": "attended", "encoder": {"kind": "timm", "name": "test_vit"}, "projections": 4},
+    *({"kind": "timm", "name": name} for name in ("test_vit", "test_efficientnet")),
     {"kind": "srgan_generator", "channels": 8, "blocks": 1},
     {"kind": "srgan_discriminator", "width": 8},
     {"kind": "raw_pixels", "side": 8},
 ]
 
 
-@pytest.mark.parametrize("description", ARCHITECTURES, ids=lambda d: d["kind"])
+@pytest.mark.parametrize("description", ARCHITECTURES, ids=lambda d: d.get("name", d["kind"]))
 def test_every_kind_of_encoder_can_be_exported(description: dict[str, Any], tmp_path: Path) -> None:
     """`export` itself compares both files with the encoder, for several images and for one."""
     encoder = build_encoder(ARCHITECTURE.validate_python(description), seed=0).eval()
-    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    side = 48 if "timm" in str(description) else 16  # another than timm's networks were made for
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
     assert export(encoder, images, tmp_path).shape == (3, encoder.dim)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
 def test_what_onnx_has_no_operator_for_is_told(tmp_path: Path) -> None:

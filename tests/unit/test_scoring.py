@@ -8,12 +8,12 @@ from pytorch_grad_cam import GradCAM
 from discern.methods.build import build_two_view
 from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.models.build import build_encoder
-from discern.params.encoder import ResNet
+from discern.params.encoder import ResNet, Timm
 from discern.params.synthesis import ScoreFeatures
 from discern.params.two_view import SimCLR
 from discern.synthesis.criteria.agreement import between_share
 from discern.synthesis.criteria.basis import fit_basis, load_basis, save_basis
-from discern.synthesis.criteria.overlays import ContrastiveTarget
+from discern.synthesis.criteria.overlays import ContrastiveTarget, _WithMap, loss_heat_maps
 from discern.synthesis.criteria.scoring import control_mask, importance, loss_gradients, lowest, select
 
 PARAMS = ScoreFeatures(
@@ -21,9 +21,15 @@ PARAMS = ScoreFeatures(
 )
 
 
-@pytest.fixture
-def method() -> JointEmbedding:
-    encoder = build_encoder(ResNet(kind="resnet18", width=8, stem="small_images"), seed=0)
+ENCODERS: dict[str, ResNet | Timm] = {
+    "resnet18": ResNet(kind="resnet18", width=8, stem="small_images"),
+    **{name: Timm(kind="timm", name=name) for name in ("test_vit", "test_efficientnet")},
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def method(request: pytest.FixtureRequest) -> JointEmbedding:
+    encoder = build_encoder(ENCODERS[request.param], seed=0)
     params = SimCLR(kind="simclr", rate=1.0, temperature=0.5, hidden=32, dim=16)
     return build_two_view(params, encoder, images=8, seed=0).eval()
 
@@ -64,7 +70,8 @@ def test_closed_form_is_pytorch_grad_cams_weights(
 
     with torch.no_grad():
         y, target = method.encoder(views[0]), method.target(views[1])
-    with Spy(model=method.encoder, target_layers=[method.encoder.get_submodule("layer4.1")]) as cam:
+    model = _WithMap(method.encoder)
+    with Spy(model=model, target_layers=[model.map]) as cam:
         cam(input_tensor=views[0], targets=[ContrastiveTarget(method, i, y, target) for i in range(5)])
     # The library's target sees one row; so must our gradient here: row i of the loss that holds the others fixed
     # is row i of the batch's gradient, since the loss is one scalar of all rows.
@@ -74,6 +81,15 @@ def test_closed_form_is_pytorch_grad_cams_weights(
     theirs = np.abs((seen["weights"][:, :, None, None] * seen["activations"]).mean((2, 3)))
     ours = importance(y, gradient, fit_basis(y, "raw"), int(positions), "absolute")
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-3, atol=1e-8)
+
+
+def test_heat_maps_are_as_large_as_the_images_and_leave_no_gradient(
+    method: JointEmbedding, views: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    maps = loss_heat_maps(method, *views, count=3)
+    assert maps.shape == (3, 32, 32)
+    assert np.isfinite(maps).all()
+    assert all(p.grad is None for p in method.parameters())
 
 
 def test_signs_split_the_importance() -> None:

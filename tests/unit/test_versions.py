@@ -134,6 +134,7 @@ def test_everything_that_serving_imports_is_pinned_with_a_version() -> None:
     outside = imported - set(sys.stdlib_module_names) - {"discern"}
     of = packages_distributions()
     assert {"torch", "pandas", "PIL"} <= outside
+    assert {"timm", "torchvision"} <= set(REQUIREMENTS)  # imported with the encoder, when it is wanted
     assert {name for name in outside if not set(of[name]) & set(REQUIREMENTS)} <= {"lightning_fabric"}
 
 

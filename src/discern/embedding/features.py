@@ -1,7 +1,7 @@
 """Frozen features of packed images: what every figure of the protocol is computed from."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from discern.errors import ModelError
 from discern.images.views import normalise
+from discern.training.device import autocast
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Precision = Literal["fp32", "bf16"]
@@ -86,9 +87,8 @@ def inference(encoder: nn.Module, device: torch.device, precision: Precision) ->
     """Evaluation mode without gradients; every module gets its own mode back afterwards."""
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
-    cast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     try:
-        with torch.inference_mode(), cast:
+        with torch.inference_mode(), autocast(device, precision):
             yield
     finally:
         for module, training in modes:

@@ -6,7 +6,7 @@ A protocol of its own: the encoder is no longer frozen, so its figures are never
 import copy
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +18,17 @@ from discern.embedding.features import extract
 from discern.evaluation.findings import Labels
 from discern.images.randomness import Stream, seeded
 from discern.images.views import Augment
+from discern.models.encoder import ImageEncoder
 from discern.params.base import Base
 from discern.params.evaluation import Finetune
-
-if TYPE_CHECKING:
-    from discern.models.encoder import ImageEncoder
+from discern.training.device import autocast
 
 Images = npt.NDArray[np.uint8]
 MOMENTUM = 0.9
 
 
 def predict(
-    encoder: "ImageEncoder",
+    encoder: ImageEncoder,
     train: tuple[Images, Labels],
     test: Images,
     params: Finetune,
@@ -67,14 +66,10 @@ def predict(
 
 
 def last_stage(encoder: nn.Module) -> nn.Module | None:
-    """What `last_stage` trains: a ResNet's layer4, a transformer's last block, else the last child."""
-    modules: dict[str, nn.Module] = dict(encoder.named_modules())
-    for name, module in modules.items():  # also inside an encoder that wraps another
-        if name.rpartition(".")[2] == "layer4":
-            return module
-    for name, module in modules.items():
-        if name.rpartition(".")[2] == "layers" and (blocks := [*module.children()]):
-            return blocks[-1]
+    """What `last_stage` trains: the encoder's own last stage, or of the one that it wraps; else its last child."""
+    for module in encoder.modules():
+        if isinstance(module, ImageEncoder) and (stage := module.last_stage()) is not None:
+            return stage
     children = [child for child in encoder.children() if any(p.numel() for p in child.parameters())]
     return children[-1] if children else None
 
@@ -90,7 +85,7 @@ def free(encoder: nn.Module, moving: nn.Module) -> bool:
 
 
 def fit(
-    encoder: "ImageEncoder",
+    encoder: ImageEncoder,
     moving: nn.Module,
     head: nn.Module,
     images: Images,
@@ -115,7 +110,7 @@ def fit(
         index = torch.as_tensor(rows[chosen.numpy()])
         batch = torch.from_numpy(np.array(images[index.numpy()])).to(device).permute(0, 3, 1, 2)  # (B,3,S,S)
         views = augment(batch, index, epoch, view=0)
-        with torch.autocast(device.type, torch.bfloat16, enabled=base.precision == "bf16"):
+        with autocast(device, base.precision):
             features = encoder(views)
         loss = F.cross_entropy(head(features.float()), wanted[chosen].to(device))
         optimizer.zero_grad(set_to_none=True)

@@ -29,6 +29,22 @@ class ImageEncoder(nn.Module):
         """F: normalised images (N, 3, H, W) to the last feature map (N, D, H', W')."""
         raise NotImplementedError
 
+    @property
+    def stage_dims(self) -> list[int]:
+        """Channels of the maps that `stages` gives, from fine to coarse."""
+        return [self.dim]
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """The feature maps (N, D_i, H_i, W_i) of falling resolution, of which `feature_map` gives the last."""
+        return [self.feature_map(x)]
+
+    def settle(self, size: int) -> None:
+        """Prepare for images of this side alone, as exports are; by default every side is as good."""
+
+    def last_stage(self) -> nn.Module | None:
+        """The stage that gives the last feature map, to be trained alone; None where an encoder knows of none."""
+        return None
+
     def forward(self, x: Tensor) -> Tensor:
         """Y = f(x): normalised images (N, 3, H, W) to pooled features (N, D), in full precision."""
         return full(self.feature_map(x)).mean((2, 3))

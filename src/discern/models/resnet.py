@@ -75,6 +75,11 @@ class ResNetEncoder(ImageEncoder, TorchvisionResNet):  # type: ignore[misc]  # t
         order = sorted(set(places))
         return {name: order.index(place) for name, place in zip(names, places, strict=True)}
 
+    @property
+    def stage_dims(self) -> list[int]:
+        """Channels of the four stages' maps."""
+        return [self.dim // 8, self.dim // 4, self.dim // 2, self.dim]
+
     def stages(self, x: Tensor) -> list[Tensor]:
         """The feature maps that the four stages give."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -83,3 +88,7 @@ class ResNetEncoder(ImageEncoder, TorchvisionResNet):  # type: ignore[misc]  # t
             x = stage(x)
             maps.append(x)
         return maps
+
+    def last_stage(self) -> nn.Module:
+        """What follows the third stage's map."""
+        return self.layer4

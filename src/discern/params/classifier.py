@@ -17,7 +17,7 @@ class Linear(NetworkModel):
 
 
 class Granular(NetworkModel):
-    """PMG's: a classifier for each of a ResNet's last stages and one for all together."""
+    """PMG's: a classifier for each of an encoder's last stages and one for all together."""
 
     network: ClassVar[str] = "discern.methods.labelled.pmg:GranularClassifier"
     kind: Literal["pmg"]

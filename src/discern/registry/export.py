@@ -1,5 +1,6 @@
 """The encoder in formats that need none of this project's code: torch.export and ONNX, checked by reloading."""
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -44,10 +45,14 @@ def export(encoder: ImageEncoder, images: npt.NDArray[np.uint8], folder: Path) -
         ModelError: the encoder holds what ONNX has no operator for, or an exported file, loaded anew, gives other
             features than the encoder.
     """
-    model = Deployed(encoder).eval()
+    settled = copy.deepcopy(encoder)
+    for module in settled.modules():
+        if isinstance(module, ImageEncoder):
+            module.settle(images.shape[1])
+    model = Deployed(settled).eval()
     examples = torch.from_numpy(np.array(images))
     with torch.inference_mode():
-        expected = model(examples).numpy()
+        expected = Deployed(encoder)(examples).numpy()
     batch = torch.export.Dim("batch", min=1)
     # strict: otherwise `len(x)` anywhere in an encoder would freeze the batch to the example's.
     exported = torch.export.export(model, (examples,), dynamic_shapes={"images": {0: batch}}, strict=True)

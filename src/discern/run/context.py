@@ -1,6 +1,7 @@
 """What every stage is given: parameters, paths, device and the record of its run."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from discern.params.pipeline import Params
@@ -31,9 +32,11 @@ class Context:
     workspace: Workspace
     record: Recorder
 
-    @property
+    @cached_property
     def device(self) -> "torch.device":
-        """The device of this run, from the settings."""
-        from discern.training.device import resolve_device
+        """The device of this run, from the settings; the record keeps what precision comes to on it."""
+        from discern.training.device import effective_precision, resolve_device
 
-        return resolve_device()
+        device = resolve_device()
+        self.record.precision = effective_precision(device, self.params.base.precision)
+        return device

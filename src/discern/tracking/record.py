@@ -47,6 +47,9 @@ class Recorder:
         upstream: ids of the stages whose results this one uses; those that another pipeline made are linked
             from the parent run.
         tracking: False: no MLflow; None: as the settings say.
+
+    Attributes:
+        precision: bf16 or fp32, to be set by what computes; it need not be that of the parameters.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Recorder:
         tracking: bool | None = None,
     ) -> None:
         self.stage_id = stage_id
+        self.precision = ""
         self.final: dict[str, float] = {}
         self._tags: dict[str, str] = {}
         self._workspace = workspace
@@ -147,6 +151,8 @@ class Recorder:
         device = provenance.device_name()
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         tags = {"device": device, "seconds": f"{seconds:.1f}", "threads": str(threads), "peak_mb": f"{peak:.0f}"}
+        if self.precision:
+            tags["precision"] = self.precision
         reused = run_record.reused(self._workspace, self._upstream, self._pipeline)
         self._send("finish", status=status, tags=tags, reused=reused)
         if self._spool:
@@ -167,6 +173,7 @@ class Recorder:
             host=socket.gethostname(),
             device=device,
             threads=threads,
+            precision=self.precision,
             versions=provenance.library_versions(),
             started=self._started.isoformat(timespec="seconds"),
             seconds=round(seconds, 3),

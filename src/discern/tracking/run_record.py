@@ -35,6 +35,7 @@ class RunRecord:
         peak_memory_mb: highest resident memory of the stage's process.
         metrics: final figures, throughput among them.
         tags: what the stage found out about itself: the weights that it started from.
+        precision: bf16 or fp32, what the stage computed in; empty where it has no use for either.
     """
 
     stage: str
@@ -55,6 +56,7 @@ class RunRecord:
     peak_memory_mb: float
     metrics: dict[str, float]
     tags: dict[str, str] = field(default_factory=dict)
+    precision: str = ""
 
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all."""

@@ -1,11 +1,18 @@
 """Device, precision and determinism: the only place that knows about them."""
 
+import logging
 import os
+from functools import lru_cache
 
 import torch
 
 from discern.errors import DeviceError
 from discern.settings import settings
+
+log = logging.getLogger(__name__)
+
+# As torch names what a processor can do: of x86 and of ARM. Without any, oneDNN emulates bfloat16.
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 def resolve_device() -> torch.device:
@@ -24,9 +31,30 @@ def resolve_device() -> torch.device:
     return torch.device(wanted)
 
 
+def effective_precision(device: torch.device, precision: str) -> str:
+    """What `precision` comes to on a device: bf16 is float32 on a processor that would only emulate it."""
+    if precision != "bf16" or device.type != "cpu" or settings().emulate_bf16 or computes_bfloat16():
+        return precision
+    _say_float32()
+    return "fp32"
+
+
+def computes_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in BFLOAT16)
+
+
+@lru_cache(maxsize=1)
+def _say_float32() -> None:
+    """Once a process, and of several that train together in the first."""
+    if os.environ.get("RANK", "0") == "0":
+        log.info("this processor has no instructions for bfloat16: base.precision = bf16 is computed in float32")
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 autocast where `precision` is bf16, otherwise a context that changes nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """bfloat16 autocast where `precision` comes to bf16, otherwise a context that changes nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=effective_precision(device, precision) == "bf16")
 
 
 def make_deterministic(enabled: bool) -> None:

@@ -13,7 +13,7 @@ from discern.models.batch_norm import synchronise
 from discern.models.encoder import ImageEncoder
 from discern.params.base import Base
 from discern.settings import settings
-from discern.training.device import autocast
+from discern.training.device import autocast, effective_precision
 from discern.training.distributed import World
 from discern.training.health import spread
 from discern.training.objective import Batch, Objective
@@ -72,7 +72,8 @@ class TrainingStep:
         compile_encoders(objective.to(world.device).train(), part, size, base.precision)
         self.model = world.share(objective)
         self.optimizers = Optimizers(objective, base.optimizer, batch_size)
-        views = torch.bfloat16 if base.precision == "bf16" else torch.float32
+        precision = effective_precision(world.device, base.precision)
+        views = torch.bfloat16 if precision == "bf16" else torch.float32
         self.augment = Augment(base.views, size, seed, views)
 
     def __call__(self, batch: Batch, with_norm: bool = False) -> Outcome:

@@ -19,12 +19,12 @@ from discern.models.classifier import Classifier
 from discern.models.convolution import use_products
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.models.resnet import ResNetEncoder
 from discern.params.classifier import Granular
 from discern.params.labelled import PMG
 from discern.training.objective import Batch, Terms
 
 TILES = (8, 4, 2, 1)  # along a side, by turn; the last turn is the concatenation's
+STAGES = 3  # the last of the encoder's
 WEIGHTS = (1.0, 1.0, 1.0, 2.0)
 
 
@@ -54,7 +54,6 @@ class GranularClassifier(Classifier):
 
     def scores(self, encoder: ImageEncoder, x: Tensor) -> dict[str, Tensor]:
         """Logits of the `concatenation`, and the sum of all heads' as `combined`."""
-        assert isinstance(encoder, ResNetEncoder)
         logits = self(encoder.stages(x)[-len(self.blocks) :])
         return {"concatenation": logits[-1], "combined": logits.sum(0)}
 
@@ -86,21 +85,24 @@ class PMGObjective(LabelledObjective):
 
     Args:
         params: width of the heads and rate of the encoder.
-        encoder: f, a ResNet.
+        encoder: f, of at least three stages.
         labels: label numbers of all training images (images,).
         classes: number of classes.
         seed: of the shuffling.
 
     Raises:
-        ParamsError: the encoder has no stages.
+        ParamsError: the encoder has fewer stages.
     """
 
     classifier: GranularClassifier
 
     def __init__(self, params: PMG, encoder: ImageEncoder, labels: Tensor, classes: int, seed: int) -> None:
-        if not isinstance(encoder, ResNetEncoder):
-            raise ParamsError("base.encoder.kind: pmg needs a network of stages: resnet18 or resnet50")
-        dims = [encoder.dim // 4, encoder.dim // 2, encoder.dim]
+        dims = encoder.stage_dims[-STAGES:]
+        if len(dims) < STAGES:
+            raise ParamsError(
+                f"base.encoder: pmg needs feature maps of {STAGES} resolutions and this network gives {len(dims)};"
+                " take a ResNet or another convolutional network, or pmg out of methods.compared"
+            )
         heads = GranularClassifier(Granular(kind="pmg", dims=dims, width=params.width, classes=classes))
         super().__init__(encoder, heads, labels)
         self.classes, self.seed = classes, seed
@@ -108,14 +110,13 @@ class PMGObjective(LabelledObjective):
 
     def forward(self, batch: Batch, augment: Augment) -> Terms:
         """One view of every image, its tiles shuffled as the step's turn asks."""
-        assert isinstance(self.encoder, ResNetEncoder)
         turn = batch.step % len(TILES)
         x = augment(batch.images, batch.index, batch.epoch, 0)
         tiles = most_tiles(TILES[turn], x.shape[-1])
         order = uniform(batch.index, tiles**2, self.seed, batch.epoch, Stream.TILES).argsort(1)
         maps = self.encoder.stages(shuffled(x, tiles, order.to(x.device, non_blocking=True)))
         labels = self.wanted(batch)
-        losses = [F.cross_entropy(logits, labels) for logits in self.classifier(maps[1:])]
+        losses = [F.cross_entropy(logits, labels) for logits in self.classifier(maps[-STAGES:])]
         # Processes that train together need a gradient of every head in each step, if only of zeros.
         loss = sum((0 * other for head, other in enumerate(losses) if head != turn), WEIGHTS[turn] * losses[turn])
         y = full(maps[-1].detach()).mean((2, 3))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discern.embedding.features import inference
 from discern.errors import ParamsError
 from discern.images.randomness import Stream, uniform
 from discern.images.views import LUMA, Augment
@@ -20,7 +21,6 @@ from discern.methods.build import Setup
 from discern.methods.pretext.jigsaw.permutations import permutation_set
 from discern.models.encoder import ImageEncoder
 from discern.models.precision import full
-from discern.params.encoder import ViT
 from discern.params.pretext import Jigsaw
 from discern.training.objective import Batch, Objective, Terms
 
@@ -140,17 +140,21 @@ def build(params: Jigsaw, setup: Setup) -> JigsawObjective:
     """At chance every permutation is as likely: ln(permutations).
 
     Raises:
-        ParamsError: tiles of fewer than 4 pixels show nothing, or the encoder takes whole images only.
+        ParamsError: tiles of fewer than 4 pixels show nothing, or the encoder takes none of their side.
     """
-    if isinstance(setup.encoder.params, ViT):
-        raise ParamsError(
-            "base.encoder: a vit knows the positions of whole images only, and jigsaw feeds it their tiles;"
-            " take a resnet, or jigsaw out of methods.compared"
-        )
     side = tile_side(setup.size, params.tile)
     if side < SMALLEST:
         raise ParamsError(
             f"pack.image_size = {setup.size}: jigsaw's tiles would be {side} px wide and at least {SMALLEST} are"
             f" needed; with tile = {params.tile:g} that takes {3 * math.ceil(SMALLEST / params.tile)} px"
         )
+    device = next(setup.encoder.parameters()).device
+    try:
+        with inference(setup.encoder, device, "fp32"):
+            setup.encoder.feature_map(torch.zeros(1, 3, side, side, device=device))
+    except ParamsError as error:
+        raise ParamsError(
+            f"base.encoder: jigsaw feeds it tiles of {side} px, which it does not take; take another"
+            " pack.image_size or network, or jigsaw out of methods.compared"
+        ) from error
     return JigsawObjective(params, setup.encoder)
