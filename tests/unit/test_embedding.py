@@ -140,7 +140,7 @@ def test_streams_leave_the_number_of_threads_as_it_was(encoder: PhotoEncoder) ->
     parts = encoder.parts((picture(seed) for seed in range(9)), chunk=2)
     next(parts)
     assert torch.get_num_threads() == before
-    parts.close()
+    del parts  # closes it
     seen: list[int] = []
     thread = Thread(target=lambda: seen.append(torch.get_num_threads()))
     thread.start()

@@ -64,7 +64,8 @@ class Unforeseen(ImageEncoder):
 
     def feature_map(self, x: Tensor) -> Tensor:
         y: Tensor = self.convolution(x)
-        return y + self.norm(y)
+        z: Tensor = self.norm(y)
+        return y + z
 
 
 class Repeated(Unforeseen):
