@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from discern import __version__, load
-from discern.errors import DataError, DiscernError
+from discern.errors import DataError, DiscernError, InterruptedStageError
 from discern.registry import commands as registry
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
@@ -171,14 +171,24 @@ def embed(
     out: Annotated[Path, typer.Option("--out", help="File to write: .npz or .parquet.")],
     encoder: EncoderOption = DEFAULT_ENCODER,
 ) -> None:
-    """Write the features of a folder's photographs."""
+    """Write the features of a folder's photographs; a .parquet goes on where it was interrupted."""
     if out.suffix not in {".npz", ".parquet"}:
         raise DataError(f"--out {out}: the name must end in .npz or .parquet")
-    from discern.embedding.files import write_features
-    from discern.embedding.reading import photos_in
+    from discern.machine import claim
 
-    photos = photos_in(folder)
-    found = write_features(load(encoder), photos, folder, out)
+    claim()  # before torch is imported
+    from discern.embedding.files import write_features
+    from discern.embedding.reading import names_in
+
+    def tell(line: str) -> None:
+        typer.echo(f"discern: {line}", err=True)
+
+    try:
+        names = names_in(folder)
+        found = write_features(load(encoder), names, folder, out, tell)
+    except KeyboardInterrupt as stopped:
+        tell("interrupted" + "; the same command goes on where it stopped" * (out.suffix == ".parquet"))
+        raise typer.Exit(InterruptedStageError.exit_code) from stopped
     for name, why in found.skipped.items():
         typer.echo(f"discern: {name} skipped: {why}", err=True)
     typer.echo(f"{out}: {found.count} photographs, {found.dim} features each")

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from discern.data.packing import fit
-from discern.embedding.files import write_features
 from discern.embedding.photos import PhotoEncoder
-from discern.embedding.reading import read
+from discern.embedding.reading import names_in, photos_in, read
+from discern.embedding.streams import LARGEST
 from discern.errors import DataError
+from discern.machine import allowed_threads
 from discern.models.making import Making
 from tests.photos import SIZE, picture, write
 
@@ -77,6 +79,25 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_embedded(encoder: PhotoEnc
     assert several.skipped["3"].startswith("60x100 px are more than")
 
 
+def test_a_folder_is_listed_folder_by_folder_in_the_order_of_paths(encoder: PhotoEncoder) -> None:
+    for name in (
+        "b-c/x.jpg",
+        "b/y.JPG",
+        "b.png",
+        "a/b/z.webp",
+        ".hidden/k.gif",
+        "b/notes.txt",
+        "ä ö.tif",
+        "d.jpg/e.png",
+    ):
+        (Path("many") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("many") / name).touch()
+    expected = sorted(p for p in Path("many").rglob("*") if p.is_file() and p.suffix != ".txt")
+    assert photos_in(Path("many")) == expected
+    assert names_in(Path("many")) == [path.relative_to("many").as_posix() for path in expected]
+    assert names_in(Path("many/../many/b")) == ["y.JPG"]
+
+
 def test_nothing_to_embed_is_an_error_that_says_why(encoder: PhotoEncoder) -> None:
     with pytest.raises(DataError, match=r"^nowhere\.png: No such file"):
         encoder.embed("nowhere.png")
@@ -98,7 +119,7 @@ def test_arrays_of_another_shape_or_type_are_refused(encoder: PhotoEncoder, arra
             encoder.embed(photos)
 
 
-def test_photographs_are_read_in_parts_and_only_as_far_as_asked(encoder: PhotoEncoder) -> None:
+def test_photographs_are_read_in_parts_and_a_few_parts_ahead(encoder: PhotoEncoder) -> None:
     taken: list[int] = []
 
     def endless() -> Iterator[np.ndarray]:
@@ -108,35 +129,26 @@ def test_photographs_are_read_in_parts_and_only_as_far_as_asked(encoder: PhotoEn
 
     parts = encoder.parts(endless(), chunk=3)
     first, second = next(parts), next(parts)
-    assert len(taken) == 6
+    assert len(taken) <= 3 * (1 + 2 * min(LARGEST, allowed_threads()))
     assert [*first.names, *second.names] == list("012345")
     whole = encoder.embed([picture(seed) for seed in range(6)]).features
     np.testing.assert_allclose(np.concatenate([first.features, second.features]), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_streams_leave_the_number_of_threads_as_it_was(encoder: PhotoEncoder) -> None:
+    before = torch.get_num_threads()
+    parts = encoder.parts((picture(seed) for seed in range(9)), chunk=2)
+    next(parts)
+    assert torch.get_num_threads() == before
+    del parts  # closes it
+    seen: list[int] = []
+    thread = Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 def test_a_part_of_which_nothing_can_be_read_is_empty(encoder: PhotoEncoder) -> None:
     parts = list(encoder.parts([b"nothing", b"nothing", picture(0)], chunk=2))
     assert [part.features.shape for part in parts] == [(0, encoder.dim), (1, encoder.dim)]
     assert [list(part.skipped) for part in parts] == [["0", "1"], []]
-
-
-def test_features_are_written_in_parts_or_not_at_all(
-    encoder: PhotoEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = [write(Path(f"photos/{seed}.png"), seed) for seed in range(5)]
-    whole = encoder.embed("photos").features
-    parts = encoder.parts
-    monkeypatch.setattr(encoder, "parts", lambda photos: parts(photos, chunk=2))
-    for suffix in ("parquet", "npz"):
-        written = write_features(encoder, paths, Path("photos"), Path("out", f"x.{suffix}"))
-        assert (written.count, written.dim, written.skipped) == (5, encoder.dim, {})
-    table = pd.read_parquet("out/x.parquet")
-    assert table["path"].tolist() == [f"{seed}.png" for seed in range(5)]
-    np.testing.assert_allclose(np.stack(table["features"].tolist()), whole, rtol=1e-4, atol=1e-5)
-    with np.load("out/x.npz", allow_pickle=False) as arrays:
-        np.testing.assert_allclose(arrays["features"], whole, rtol=1e-4, atol=1e-5)
-    Path("photos/0.png").write_bytes(b"")
-    for suffix in ("parquet", "npz"):
-        with pytest.raises(DataError, match=r"photos/0\.png: the file is empty"):
-            write_features(encoder, [Path("photos/0.png")], Path("photos"), Path("none", f"x.{suffix}"))
-    assert list(Path("none").iterdir()) == []

@@ -69,23 +69,44 @@ def progress(
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], description: str, total: int
 ) -> Iterator[Result]:
-    """The results of `function`, in the order of `items`, computed in threads.
+    """The results of `function`, in the order of `items`, computed in threads, with a bar.
 
-    Only a few items per thread are under way at once: `Executor.map` would submit all of them first, which
-    for a million images is a gigabyte of futures. Pillow and hashlib let other threads run while they work.
+    Pillow and hashlib let other threads run while they work.
     """
     workers = allowed_threads()
+    with progress(description, total) as advance:
+        for result in in_threads(function, items, workers, ahead=4 * workers):
+            yield result
+            advance(1)
+
+
+def in_threads(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    ahead: int,
+    initializer: Callable[[], object] | None = None,
+) -> Iterator[Result]:
+    """The results of `function`, in the order of `items`, computed in threads.
+
+    Only a few items are under way at once: `Executor.map` would submit all of them first, which for a million
+    images is a gigabyte of futures.
+
+    Args:
+        function: called from several threads.
+        items: taken as they are needed, in the caller's thread; may be endless.
+        workers: number of threads.
+        ahead: items under way or finished and not yet asked for, at most.
+        initializer: called in every thread first.
+    """
     waiting: deque[Future[Result]] = deque()
-    executor = ThreadPoolExecutor(workers)
+    executor = ThreadPoolExecutor(workers, initializer=initializer)
     try:
-        with progress(description, total) as advance:
-            for item in items:
-                waiting.append(executor.submit(function, item))
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-                    advance(1)
-            while waiting:
+        for item in items:
+            waiting.append(executor.submit(function, item))
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
-                advance(1)
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)

@@ -1,24 +1,33 @@
 """A trained encoder at work on photographs from anywhere: what serving, the command line and Python share."""
 
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
 from discern.embedding.features import extract
 from discern.embedding.gallery import Gallery, Neighbour
-from discern.embedding.reading import CHUNK, Photos, read
+from discern.embedding.reading import CHUNK, Photos, Squares, batches, squares
+from discern.embedding.streams import in_streams
 from discern.errors import DataError
 from discern.images.packed import PackedSplit
+from discern.machine import allowed_threads
 from discern.models.encoder import ImageEncoder
+from discern.models.folding import folded
 from discern.models.making import Making, read_making
 from discern.models.weights import load_encoder
 from discern.training.device import resolve_device
 
-BATCH = 128  # photographs in one forward pass
+BATCH = 64  # photographs in one forward pass
 COUNT = 6  # neighbours, where the caller does not say
 INDEX = "index.npz"  # the gallery beside a registered encoder
 
@@ -42,7 +51,7 @@ class PhotoEncoder:
     """An encoder with all it needs to know about photographs, on the device of `DISCERN_DEVICE`.
 
     Args:
-        encoder: trained.
+        encoder: trained; features are computed by a copy of it, so it is not to be trained on.
         making: what stands beside its weights.
         gallery: known images that `neighbours` compares with.
 
@@ -55,6 +64,9 @@ class PhotoEncoder:
         self.making, self.gallery = making, gallery
         self._device = resolve_device()
         self._encoder = encoder.to(self._device)
+        self._network = folded(self._encoder, making.image_size)
+        # Of several streams, one at a time computes on a GPU: more at once would only need more of its memory.
+        self._turn = nullcontext() if self._device.type == "cpu" else Lock()
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> "PhotoEncoder":
@@ -73,6 +85,15 @@ class PhotoEncoder:
     def dim(self) -> int:
         """Number of features D of a photograph."""
         return self._encoder.dim
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the features of a photograph: network, weights, and how images are made."""
+        sha = hashlib.sha256(json.dumps([self._encoder.params.model_dump(), asdict(self.making)]).encode())
+        for name, tensor in sorted(self._encoder.state_dict().items()):
+            sha.update(name.encode())
+            sha.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+        return sha.hexdigest()
 
     def embed(self, photos: Photos) -> Embedded:
         """Features of photographs, decoded and resized as packing does it.
@@ -94,15 +115,26 @@ class PhotoEncoder:
     def parts(self, photos: Photos, chunk: int = CHUNK) -> Iterator[Embedded]:
         """The same, some photographs at a time: memory stays flat however many there are.
 
+        While one part is computed, others are decoded: photographs are taken a few parts ahead.
+
         Args:
-            photos: as in `embed`.
+            photos: as in `embed`; an iterable may be endless.
             chunk: photographs at a time, at most.
         """
-        for squares in read(photos, self.making, chunk):
-            features = np.empty((0, self.dim), np.float32)
-            if squares.names:
-                features = extract(self._encoder, squares.images, self._device, BATCH, "fp32")
-            yield Embedded(squares.names, features, squares.skipped)
+        taken = batches(photos, chunk)
+        first = next(taken, [])
+        if len(first) < chunk:  # all there is: it gets every thread
+            with ThreadPoolExecutor(allowed_threads()) as pool:
+                yield from [self._embedded(squares(first, self.making, pool.map))] if first else []
+            return
+        yield from in_streams(lambda some: self._embedded(squares(some, self.making)), chain([first], taken))
+
+    def _embedded(self, made: Squares) -> Embedded:
+        features = np.empty((0, self.dim), np.float32)
+        if made.names:
+            with self._turn:
+                features = extract(self._network, made.images, self._device, BATCH, "fp32")
+        return Embedded(made.names, features, made.skipped)
 
     def index(self, among: Photos) -> dict[str, str]:
         """Make the gallery that `neighbours` compares with from now on.

@@ -1,11 +1,13 @@
 """Photographs in whatever form they come, as the squares that an encoder wants: the way packing makes them."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,11 @@ Photo = str | PathLike[str] | bytes | Image.Image | Pixels
 """A file, the content of a file, a Pillow image, or pixels (H, W, 3)."""
 Photos = Photo | Iterable[Photo]
 """One photograph or several: a folder stands for every picture below it, an array may be (N, H, W, 3)."""
+Batch = list[tuple[str, Photo]]
+"""Photographs with their names: the path, or the number among those given."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-CHUNK = 512  # photographs held at once; memory stays flat however many there are
+CHUNK = 64  # photographs that are read and computed together; memory stays flat however many there are
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,32 @@ class Squares:
     skipped: dict[str, str]
 
 
-def photos_in(folder: Path) -> list[Path]:
-    """Every picture file in a folder and below it, sorted.
+def names_in(folder: Path) -> list[str]:
+    """Every picture file in a folder and below it, relative to it and with `/`, sorted folder by folder.
+
+    Texts and no paths: of a million photographs they take a tenth of the memory.
 
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found: list[str] = []
+    for below, _, files in os.walk(folder):
+        paths = [Path(below, file) for file in files]
+        found += [p.relative_to(folder).as_posix() for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
     if not found:
         raise DataError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))})")
-    return found
+    return sorted(found, key=lambda name: name.split("/"))
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The same as paths.
+
+    Raises:
+        DataError: there is no such folder, or no picture in it.
+    """
+    return [folder / name for name in names_in(folder)]
 
 
 def read(photos: Photos, making: Making, chunk: int = CHUNK) -> Iterator[Squares]:
@@ -67,23 +85,46 @@ def read(photos: Photos, making: Making, chunk: int = CHUNK) -> Iterator[Squares
     Raises:
         DataError: a folder is empty, or what is given is no photograph at all.
     """
-
-    def made(photo: Photo) -> Pixels | str:
-        return _square(photo, making)
-
-    named = _named(photos)
     with ThreadPoolExecutor(allowed_threads()) as pool:  # Pillow lets other threads run while it decodes
-        while some := list(islice(named, chunk)):
-            found = list(zip((name for name, _ in some), pool.map(made, (p for _, p in some)), strict=True))
-            squares = [square for _, square in found if not isinstance(square, str)]
-            skipped = {name: why for name, why in found if isinstance(why, str)}
-            names = [name for name, square in found if not isinstance(square, str)]
-            size = making.image_size
-            yield Squares(names, np.stack(squares) if squares else np.empty((0, size, size, 3), np.uint8), skipped)
+        for some in batches(photos, chunk):
+            yield squares(some, making, pool.map)
+
+
+def squares(some: Batch, making: Making, run: Callable[..., Iterable[Any]] = map) -> Squares:
+    """Some photographs as squares.
+
+    Args:
+        some: with their names.
+        making: as in `read`.
+        run: `map`, or that of a pool of threads.
+
+    Raises:
+        DataError: one of them is no photograph at all.
+    """
+    pixels: list[Pixels | str] = list(run(lambda one: _square(one[1], making), some))
+    made, names, skipped = [], [], {}
+    for (name, _), square in zip(some, pixels, strict=True):
+        if isinstance(square, str):
+            skipped[name] = square
+        else:
+            names.append(name)
+            made.append(square)
+    size = making.image_size
+    return Squares(names, np.stack(made) if made else np.empty((0, size, size, 3), np.uint8), skipped)
+
+
+def batches(photos: Photos, size: int) -> Iterator[Batch]:
+    """Photographs with their names, `size` at a time, taken as they are asked for.
+
+    Raises:
+        DataError: a folder is empty, or what is given is no photograph at all.
+    """
+    named = _named(photos)
+    while some := list(islice(named, size)):
+        yield some
 
 
 def _named(photos: Photos) -> Iterator[tuple[str, Photo]]:
-    """Every photograph with its name."""
     if isinstance(photos, str | PathLike):
         path = Path(photos)
         photos = photos_in(path) if path.is_dir() else [path]
