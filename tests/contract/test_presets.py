@@ -88,7 +88,7 @@ def test_own_photos_stay_label_free_when_supervised_is_added(project: Path) -> N
     for name in ("cub200", "own-photos"):
         prepared(project, name).write()
     supervised = mapping((project / "methods" / "supervised.yaml").read_text(encoding="utf-8"))
-    assert supervised["weights"] == "none"
+    assert supervised["weights"] == "base"
 
 
 def test_comments_and_layout_of_params_yaml_stay(project: Path) -> None:

@@ -44,7 +44,7 @@ def test_it_writes_both_kinds_of_files_and_shows_the_difference(
 ) -> None:
     assert run(monkeypatch, "own-photos") == 0
     shown = capsys.readouterr().out
-    assert "+  image_size: 128" in shown
+    assert "+  image_size: 224" in shown
     assert "+++ methods/simclr.yaml" in shown
     assert "+hidden: 512" in shown
     changed = {line[3:] for line in git(project, "status", "--porcelain").splitlines()}
@@ -108,13 +108,13 @@ def test_all_files_are_written_or_none(project: Path, monkeypatch: pytest.Monkey
     write = Path.write_text
 
     def full(path: Path, *args: Any, **options: Any) -> int:
-        if "supervised" in path.name:
+        if "moco" in path.name:
             write(path, "half")
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(path, *args, **options)
 
     edit = prepared(project, "cub200")
-    assert {"params.yaml", "methods/supervised.yaml"} <= set(edit.texts())
+    assert {"params.yaml", "methods/moco.yaml"} <= set(edit.texts())
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
         edit.write()

@@ -68,7 +68,7 @@ def test_all_figures_of_a_labelled_data_set_with_parts(params: Params) -> None:
     metrics, outcomes = result.findings.metrics, result.findings.outcomes
     assert {name: set(section) for name, section in metrics.items()} == {
         "probe": {"top1", "top1_low", "top1_high", "top5", "balanced", "macro_f1", "strength", "val_top1"},
-        "knn": {"top1", "top1_low", "top1_high", "k"},
+        "knn": {"top1", "top1_low", "top1_high", "val_top1", "k"},
         "retrieval": {
             *("rank1", "rank1_low", "rank1_high", "rank5"),
             *("map", "map_low", "map_high", "excluded"),

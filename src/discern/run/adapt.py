@@ -3,6 +3,8 @@
 import copy
 import logging
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from discern.embedding.features import extract
@@ -13,10 +15,12 @@ from discern.models.corrected import Correction
 from discern.models.encoder import ImageEncoder
 from discern.models.pretrained import initialise
 from discern.models.side_by_side import SideBySideEncoder, side_by_side
+from discern.params.base import Base
 from discern.run.context import Context
-from discern.run.fit import Inputs
 from discern.training.adaptation import Adapted
 from discern.training.objective import Objective
+
+Images = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +60,20 @@ def adapt(ctx: Context, built: Objective | JointEmbedding, start: ImageEncoder |
     return Adapted(objective, adaptation, copy.deepcopy(start))
 
 
-def finished(ctx: Context, objective: Objective, inputs: Inputs) -> ImageEncoder:
-    """The encoder that is left; where two stand side by side, both are corrected by the training images."""
+def finished(objective: Objective, images: Images, base: Base, device: torch.device) -> ImageEncoder:
+    """The encoder that is left; where two stand side by side, both are corrected by the training images.
+
+    Args:
+        objective: trained.
+        images: of training (N, S, S, 3).
+        base: components, whitening, batch size and precision.
+        device: where to compute.
+    """
     encoder = objective.kept()
-    base = ctx.params.base
     if not isinstance(encoder, SideBySideEncoder):
         return encoder
     parts = []
     for part in (encoder.start, encoder.trained):
-        found = extract(part, inputs.train.images, ctx.device, base.batch_size, base.precision)
-        correction = Correction(torch.from_numpy(found))
+        correction = Correction(torch.from_numpy(extract(part, images, device, base.batch_size, base.precision)))
         parts.append(correction.around(part, base.adaptation.components, base.adaptation.whitening))
     return side_by_side(*parts)

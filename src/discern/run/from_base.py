@@ -53,6 +53,6 @@ def train_and_save(
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
         made = making(ctx, inputs, name, description, objective.encoder.origin)
-        save_encoder(out, finished(ctx, trained, inputs), made)
+        save_encoder(out, finished(trained, inputs.train.images, ctx.params.base, ctx.device), made)
     ctx.record.artifact(folder, "encoder")
     checkpoint.discard()

@@ -56,7 +56,7 @@ def run(ctx: Context) -> None:
         objective = adapt(ctx, built, start if from_base else None)
         budget = ctx.params.pretrain_decoder.passes + ctx.params.train_encoder.passes
         checkpoint = fit(ctx, name, objective, budget, inputs)
-        encoder = finished(ctx, objective, inputs)
+        encoder = finished(objective, train.images, base, ctx.device)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
         save_encoder(out, encoder, making(ctx, inputs, name, method.model_dump(), encoder.origin))
