@@ -48,8 +48,8 @@ class Base(ParamModel):
     encoder: Encoder
     weights: str = Field(
         description="what methods start from (docs/weights.md). none: random weights; imagenet1k_v1:"
-        " torchvision's, which saw ImageNet's labels; pretrained or pretrained@REVISION: timm's; a package's name; or"
-        " a .safetensors, .pth, .pt, .ckpt, .tar or .bin file (when it is replaced, give it another name)"
+        " torchvision's, which saw ImageNet's labels; pretrained or pretrained@REVISION: timm's; a package's name;"
+        " or a .safetensors, .pth, .pt, .ckpt, .tar or .bin file (when it is replaced, give it another name)"
     )
     views: Views
     optimizer: Optimizer
