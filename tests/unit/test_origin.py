@@ -128,7 +128,7 @@ def test_what_encoder_json_says_is_read_whatever_its_age(kept: object, origin: O
     assert load_encoder(tmp_path).origin == origin
 
 
-@pytest.mark.parametrize("kept", [3, {"nmae": "a"}, {"labels": "perhaps"}, {"source": "somewhere"}])
+@pytest.mark.parametrize("kept", [3, {"nme": "a"}, {"labels": "perhaps"}, {"source": "somewhere"}])
 def test_what_cannot_be_an_origin_is_refused(kept: object, tmp_path: Path) -> None:
     save_encoder(tmp_path, build_encoder(ENCODER, 0), Making(16))
     path = tmp_path / "encoder.json"

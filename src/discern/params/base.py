@@ -90,9 +90,9 @@ class Base(ParamModel):
     sync_batch_norm: bool = Field(description="true: several processes normalise by their whole batch")
     encoder: Encoder
     weights: str = Field(
-        description="what training starts from (docs/weights.md). none: random; imagenet1k_v1: torchvision's,"
-        " which saw ImageNet's labels; pretrained or pretrained@REVISION: timm's; a package's name; or a"
-        " .safetensors, .pth, .pt, .ckpt, .tar or .bin file (when it is replaced, give it another name)"
+        description="what methods start from (docs/weights.md). none: random weights; imagenet1k_v1:"
+        " torchvision's, which saw ImageNet's labels; pretrained or pretrained@REVISION: timm's; a package's name;"
+        " or a .safetensors, .pth, .pt, .ckpt, .tar or .bin file (when it is replaced, give it another name)"
     )
     adaptation: Adaptation
     views: Views
