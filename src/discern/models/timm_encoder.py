@@ -25,7 +25,7 @@ ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img
 # that is a part of its own, else with the first of these.
 POOLING, CLASSIFIER = "global_pool", ("pre_logits", "fc_norm", "head")
 
-# Of torch's messages: fixed positions that images of this side have not, and images that end before the network.
+# Of torch's messages: positions that images of this side do not have, and images that end before the network does.
 OF_SIDES = ("size of tensor", "Kernel size can't be greater")
 
 
