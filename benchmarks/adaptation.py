@@ -5,10 +5,11 @@ are or corrected. Stopped in any way, the same command goes on where it was. Dif
 weights by test image; intervals are over images and seeds.
 
     python -m benchmarks.adaptation coffee-leaf --photos FOLDER --resize squash --seeds 0,1,2,3,4,5 --out …
-    python -m benchmarks.adaptation grocery-produce --photos FOLDER --seeds 0,1 --remedies slow_norm,distilled --out …
+    python -m benchmarks.adaptation grocery-produce --photos FOLDER --seeds 0,1 --remedies slow_norm,averaged --out …
 """
 
 import copy
+import os
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,9 @@ Outcomes = dict[str, npt.NDArray[np.float64]]  # by measure
 def prepared(folder: Path, photos: Path, size: int, resize: str) -> Params:
     """A clone with the preset written into it, and the photographs packed."""
     clone(folder, fresh=False)
-    subprocess.run([sys.executable, "-m", "discern", "preset", "own-photos", "--force"], cwd=folder, check=True)
+    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "DISCERN_TRACKING": "false"}
+    command = [sys.executable, "-m", "discern", "preset", "own-photos", "--force"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     yaml, path = YAML(), folder / "params.yaml"
     yaml.width = 10_000
     tree = yaml.load(path.read_text(encoding="utf-8"))
@@ -73,7 +76,7 @@ def prepared(folder: Path, photos: Path, size: int, resize: str) -> Params:
     tree["pack"] = {"image_size": size, "resize": resize}
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(tree, file)
-    subprocess.run(["dvc", "repro", "--quiet", "pack"], cwd=folder, check=True)
+    subprocess.run(["dvc", "repro", "--quiet", "pack"], cwd=folder, env=environment, check=True)
     return load(path)
 
 
@@ -157,9 +160,11 @@ class Bench:
             encoder = self.train(remedy, seed)
             seconds = time.perf_counter() - began
             scored = self.read_out(self.features(encoder))
-            arrays = {f"{way}/{name}": v for way, found in scored.items() for name, v in found.items()}
+            arrays: dict[str, Any] = {
+                f"{way}/{name}": v for way, found in scored.items() for name, v in found.items()
+            }
             partial = file.with_name(f"partial-{file.name}")
-            np.savez(partial, seconds=seconds, **arrays)
+            np.savez(partial, seconds=np.array(seconds), **arrays)
             partial.rename(file)
             print(f"{remedy}, seed {seed}: {seconds:.0f} s of training", file=sys.stderr, flush=True)
         with np.load(file) as arrays:
