@@ -167,13 +167,13 @@ class Bench:
             np.savez(partial, seconds=np.array(seconds), **arrays)
             partial.rename(file)
             print(f"{remedy}, seed {seed}: {seconds:.0f} s of training", file=sys.stderr, flush=True)
-        with np.load(file) as arrays:
+        with np.load(file) as kept:
             ways: dict[str, Outcomes] = {}
-            for key in arrays.files:
+            for key in kept.files:
                 way, _, name = key.partition("/")
                 if name:
-                    ways.setdefault(way, {})[name] = arrays[key]
-            return ways, float(arrays["seconds"])
+                    ways.setdefault(way, {})[name] = kept[key]
+            return ways, float(kept["seconds"])
 
     def train(self, remedy: str, seed: int) -> torch.nn.Module:
         """SimCLR for the budget of a whole method, with one thing changed."""

@@ -96,7 +96,7 @@ def loader(s: Setting) -> Callable[[], int]:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    network = timm.create_model(s["network"], num_classes=0).eval()
+    network: Any = timm.create_model(s["network"], num_classes=0).eval()
     transform = transforms.Compose(
         [transforms.Resize(s["size"]), transforms.CenterCrop(s["size"]), transforms.ToTensor(),
          transforms.Normalize(network.default_cfg["mean"], network.default_cfg["std"])]

@@ -9,7 +9,7 @@ from discern.methods.build import build_two_view
 from discern.methods.parts.contrastive import ContrastiveObjective
 from discern.models.build import build_encoder
 from discern.models.decoder import ImageDecoder, build_decoder
-from discern.params.base import Base, Optimizer, Views
+from discern.params.base import NEUTRAL, Adaptation, Base, Optimizer, Views
 from discern.params.encoder import ResNet
 from discern.params.synthesis import Decoder, Swap, TrainEncoder
 from discern.params.two_view import MoCo, SimCLR
@@ -30,6 +30,7 @@ def parameters(setting: Setting) -> Base:
         sync_batch_norm=False,
         encoder=ResNet(kind=setting.network, width=setting.width, stem="imagenet"),
         weights="none",
+        adaptation=Adaptation.model_validate(NEUTRAL),
         views=Views(
             crop_area=(0.08, 1.0), flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2,
             grayscale=0.2, solarize=0.0, blur=0.5,

@@ -12,7 +12,7 @@ from discern.methods.parts.contrastive import ContrastiveObjective
 from discern.models.build import build_encoder
 from discern.models.making import Making
 from discern.models.weights import save_encoder
-from discern.params.base import Base
+from discern.params.base import NEUTRAL, Base
 from discern.params.two_view import SimCLR
 from discern.run.alone import train_alone
 from discern.training.health import Row
@@ -32,7 +32,7 @@ def main(photos: Path, out: Path, passes: int = 200, size: int = 64, width: int 
     base = Base.model_validate(
         {"encoder": {"kind": "resnet18", "width": width, "stem": "half"}, "weights": "none", "precision": "fp32",
          "batch_size": batch, "accumulate": 1, "deterministic": True, "sync_batch_norm": True, "views": views,
-         "optimizer": optimizer})  # fmt: skip
+         "adaptation": NEUTRAL, "optimizer": optimizer})  # fmt: skip
     simclr = SimCLR(kind="simclr", rate=1.0, temperature=0.2, hidden=256, dim=128)
     making = Making(image_size=size, method="simclr", description=simclr.model_dump())
 

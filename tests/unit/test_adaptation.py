@@ -57,7 +57,7 @@ def adapted(params: Adaptation, network: Timm = CNN) -> Adapted:
 def trained(objective: Objective, steps: int = 3, lr: float = 0.05) -> None:
     optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=lr)
     for _ in range(steps):
-        objective(batch(), AUGMENT).loss.backward()
+        torch.autograd.backward(objective(batch(), AUGMENT).loss)
         optimizer.step()
         optimizer.zero_grad()
         objective.after_step()
@@ -69,7 +69,8 @@ def state(encoder: nn.Module) -> dict[str, Tensor]:
 
 def features(encoder: ImageEncoder) -> Tensor:
     with torch.inference_mode():
-        return encoder.eval()(torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)))
+        y: Tensor = encoder.eval()(torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)))
+        return y
 
 
 def test_neutral_values_are_those_of_params_yaml() -> None:
@@ -134,7 +135,7 @@ def test_distillation_is_the_mean_distance_to_the_given_features() -> None:
     assert terms.parts["distillation"].item() == pytest.approx(np.mean(distances), abs=1e-5)
     assert terms.loss.item() == pytest.approx(plain.loss.item() + 0.7 * np.mean(distances), abs=1e-4)
     assert objective.passes == 2 * objective.inner.passes  # those of the given weights are paid for
-    terms.loss.backward()
+    torch.autograd.backward(terms.loss)
     assert all(p.grad is None for p in objective.start.parameters())
 
 
@@ -143,7 +144,7 @@ def test_the_average_follows_every_weight_and_is_what_is_kept() -> None:
     expected = state(objective.encoder)
     optimizer = torch.optim.SGD(objective.inner.parameters(), lr=0.05)
     for _ in range(3):
-        objective(batch(), AUGMENT).loss.backward()
+        torch.autograd.backward(objective(batch(), AUGMENT).loss)
         optimizer.step()
         optimizer.zero_grad()
         objective.after_step()

@@ -25,7 +25,7 @@ from discern.models.making import Making
 from discern.models.pretrained import initialise, weight_files
 from discern.models.weights import save_encoder
 from discern.params.encoder import ResNet, Timm
-from discern.params.floors import Pretrained
+from discern.params.floors import Frozen
 from discern.params.labelled import Supervised
 from discern.settings import settings
 from tests.methods import ENCODER
@@ -274,21 +274,17 @@ def test_an_unknown_word_names_what_there_is(weights: str, hint: str) -> None:
         assert hint in str(caught.value)
 
 
-def test_methods_take_their_own_weights(donor: ImageEncoder, tmp_path: Path) -> None:
-    path = str(tmp_path / "weights.pth")
-    torch.save(donor.state_dict(), path)
-    setup = Setup(build_encoder(ENCODER, 5), 24, 0, 16, torch.arange(24) % 3, 3)
-    frozen = build(Pretrained(kind="pretrained", weights=path), setup)
-    assert isinstance(frozen, ImageEncoder)
-    assert same(frozen, donor)
-    given, scratch = (
-        build(Supervised(kind="supervised", rate=1.0, weights=weights, label_smoothing=0.0), setup)
-        for weights in (path, "none")
-    )
-    assert isinstance(given, SupervisedObjective)
-    assert isinstance(scratch, SupervisedObjective)
-    assert same(given.encoder, donor)
-    assert same(scratch.encoder, build_encoder(ENCODER, 0))  # not what `base` starts from
-    assert torch.equal(given.classifier.weight, scratch.classifier.weight)
+def test_frozen_and_supervised_start_from_the_encoder_they_are_given(donor: ImageEncoder) -> None:
+    setup = Setup(donor, 24, 0, 16, torch.arange(24) % 3, 3)
+    frozen = build(Frozen(kind="frozen", weights="base", components=[], whitening=[]), setup)
+    assert frozen is donor
+    labelled = build(Supervised(kind="supervised", rate=1.0, weights="base", label_smoothing=0.0), setup)
+    assert isinstance(labelled, SupervisedObjective)
+    assert labelled.encoder is donor
+
+
+def test_frozen_needs_weights_and_whole_corrections() -> None:
     with pytest.raises(ValidationError, match="is the method random_init"):
-        Pretrained(kind="pretrained", weights="none")
+        Frozen(kind="frozen", weights="none", components=[], whitening=[])
+    with pytest.raises(ValidationError, match="give values for both, or two empty lists"):
+        Frozen(kind="frozen", weights="base", components=[64], whitening=[])
