@@ -5,7 +5,7 @@ are or corrected. Stopped in any way, the same command goes on where it was. Dif
 weights by test image; intervals are over images and seeds.
 
     python -m benchmarks.adaptation coffee-leaf --photos FOLDER --resize squash --seeds 0,1,2,3,4,5 --out …
-    python -m benchmarks.adaptation grocery-produce --photos FOLDER --seeds 0,1 --remedies slow_norm,averaged --out …
+    python -m benchmarks.adaptation coffee-leaf --photos FOLDER --seeds 0,1 --remedies slow_norm,averaged
 """
 
 import copy
@@ -120,7 +120,7 @@ class Bench:
             strengths,
         )
         voted = vote(features["train"], y["train"], features["test"], knn.k, knn.temperature)
-        found = retrieval.leave_one_out(features["test"], y["test"])
+        found = retrieval.leave_one_out(features["test"], np.array(y["test"]))
         return {
             "probe": probe.score(fitted, features["test"], y["test"]).correct,
             "knn": (voted.predictions == y["test"]).astype(float),
@@ -129,9 +129,9 @@ class Bench:
         }
 
     def read_out(self, trained: Features) -> dict[str, Outcomes]:
-        """The trained encoder alone, and beside the given one in three ways."""
+        """The trained encoder alone, and beside the given one as they are and corrected."""
         adaptation = self.params.base.adaptation
-        ways = {"plain": None, "centred": (0, 0.0), "corrected": (adaptation.components, adaptation.whitening)}
+        ways = {"beside": None, "beside, corrected": (adaptation.components, adaptation.whitening)}
         scored = {"alone": self.score(trained)}
         for name, way in ways.items():
             parts = [self._unit(part, way) for part in (self.frozen, trained)]
