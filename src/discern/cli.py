@@ -12,7 +12,6 @@ from discern.registry import commands as registry
 
 # Nothing heavy is imported above the commands: `discern --help` answers at once.
 PARAMS = Path("params.yaml")
-DEFAULT_ENCODER = "models/encoders/discern/0"
 
 app = typer.Typer(
     help="Self-supervised fine-grained recognition. The pipeline runs with `dvc repro` (or `make demo`); "
@@ -24,9 +23,11 @@ app = typer.Typer(
 )
 
 EncoderOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--encoder", help="Folder of a trained encoder (models/encoders/METHOD/SEED), or models:/NAME@ALIAS."
+        "--encoder",
+        help="Folder of a trained encoder (models/encoders/METHOD/SEED), or models:/NAME@ALIAS; by default the one"
+        " that the report recommends, else discern's.",
     ),
 ]
 
@@ -42,6 +43,19 @@ def main() -> NoReturn:
         typer.echo(f"discern: {error}", err=True)
         sys.exit(error.exit_code)
     sys.exit(0)  # typer has left already; for the type checker and for readers
+
+
+def _chosen(encoder: str | None) -> str:
+    """The encoder that is asked for, or the recommended one, which is told."""
+    if encoder is not None:
+        return encoder
+    from discern.report.summary import recommended
+
+    method, seed, told = recommended(Path.cwd())
+    folder = f"models/encoders/{method}/{seed}"
+    if told:
+        typer.echo(f"discern: {folder}, which the report recommends", err=True)
+    return folder
 
 
 def _version(wanted: bool) -> None:
@@ -169,7 +183,7 @@ def preset(
 def embed(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs, searched with all below it.")],
     out: Annotated[Path, typer.Option("--out", help="File to write: .npz or .parquet.")],
-    encoder: EncoderOption = DEFAULT_ENCODER,
+    encoder: EncoderOption = None,
 ) -> None:
     """Write the features of a folder's photographs; a .parquet goes on where it was interrupted."""
     if out.suffix not in {".npz", ".parquet"}:
@@ -185,7 +199,7 @@ def embed(
 
     try:
         names = names_in(folder)
-        found = write_features(load(encoder), names, folder, out, tell)
+        found = write_features(load(_chosen(encoder)), names, folder, out, tell)
     except KeyboardInterrupt as stopped:
         tell("interrupted" + "; the same command goes on where it stopped" * (out.suffix == ".parquet"))
         raise typer.Exit(InterruptedStageError.exit_code) from stopped
@@ -197,7 +211,7 @@ def embed(
 @app.command()
 def neighbours(
     photo: Annotated[Path, typer.Argument(help="A photograph.")],
-    encoder: EncoderOption = DEFAULT_ENCODER,
+    encoder: EncoderOption = None,
     among: Annotated[
         Path | None,
         typer.Option("--among", help="Folder of photographs; by default the images of training."),
@@ -210,7 +224,7 @@ def neighbours(
 
     from discern.workspace import Workspace
 
-    photos = load(encoder)
+    photos = load(_chosen(encoder))
     title = "image" if among else "training image"
     if among is None and photos.gallery is None:
         among = Workspace(Path.cwd()).packed("train").relative_to(Path.cwd())

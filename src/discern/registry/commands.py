@@ -11,16 +11,21 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the 
 
 
 def register(
-    method: Annotated[str, typer.Option("--method", help="Which encoder.")] = "discern",
-    seed: Annotated[int, typer.Option("--seed", help="Of its training.")] = 0,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Which encoder; by default the recommended one, else discern's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of its training; by default the first.")] = None,
     name: NameOption = "discern",
 ) -> None:
     """Make a version of a trained encoder: weights, pt2, ONNX, index, figures and model card."""
     from discern.params.load import load
     from discern.registry.package import package
     from discern.registry.store import Store
+    from discern.report.summary import recommended
     from discern.workspace import Workspace
 
+    best, first, _ = recommended(Path.cwd())
+    method, seed = method or best, first if seed is None else seed
     params, workspace = load(Path("params.yaml")), Workspace(Path.cwd())
     with tempfile.TemporaryDirectory(prefix="discern-") as scratch:
         made = package(params, workspace, method, seed, Path(scratch, "encoder"))

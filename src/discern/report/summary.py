@@ -200,3 +200,17 @@ def read_summary(path: Path) -> Summary:
         raise DataError(f"{path}: no results yet; `dvc repro` (or `make demo`) makes them") from error
     except ValidationError as error:
         raise DataError(f"{path}: not a summary of this version; `dvc repro -f report` writes it anew") from error
+
+
+def recommended(root: Path) -> tuple[str, int, bool]:
+    """Method and seed of the encoder to use where nobody says which, and whether a report recommends it.
+
+    Ours, of seed 0, where there is no report, or none that compares with frozen weights.
+    """
+    try:
+        summary = read_summary(root / "metrics" / "summary.json")
+    except DataError:
+        return "discern", 0, False
+    if summary.worth is None:
+        return "discern", summary.seeds[0], False
+    return summary.worth.recommended, summary.seeds[0], True
