@@ -8,10 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torch.nn.functional as F
 
 from discern.images.packed import PackedSplit
-from discern.models.weights import load_encoder
+from discern.models.build import build_encoder
+from discern.models.making import Making
+from discern.models.side_by_side import SideBySideEncoder
+from discern.models.weights import load_encoder, save_encoder
+from discern.params.encoder import Timm
 from discern.params.load import load
+from discern.report.aggregate import summarise
+from discern.report.worth import opening
 from discern.run.context import Context
 from discern.settings import settings
 from discern.stages import (
@@ -19,6 +27,7 @@ from discern.stages import (
     pretrain_decoder,
     score_features,
     synthesize_pairs,
+    train_continue,
     train_encoder,
     train_method,
 )
@@ -103,3 +112,56 @@ def test_ours_and_a_method_run_from_end_to_end(name: str, checkout: Workspace) -
         assert figures["probe"]["top1"] > 0.4  # of three classes
         assert figures["localisation"]
     assert PackedSplit.load(checkout.packed("train")).classes == CLASSES
+
+
+@pytest.mark.slow
+def test_from_given_weights_all_go_on_and_the_report_answers(checkout: Workspace) -> None:
+    """Ours, its control, SimCLR and the frozen ways, beside what they started from; then the verdict."""
+    encoder = Timm(kind="timm", name="test_efficientnet")
+    given = build_encoder(encoder, seed=7)
+    save_encoder(checkout.root / "given", given, Making(SIDE))
+    adaptation = {"encoder_rate": 0.1, "side_by_side": True, "components": 8, "whitening": 0.5, "average": 0.5}
+    change_params(
+        checkout.root,
+        {
+            **TINY,
+            "base.encoder": encoder.model_dump(),
+            "base.precision": "fp32",
+            "base.weights": "given/encoder.safetensors",
+            **{f"base.adaptation.{name}": value for name, value in adaptation.items()},
+            "methods.compared": ["simclr", "frozen", "frozen_corrected", "supervised"],
+        },
+    )
+    params = load(checkout.params)
+    methods = ("simclr", "frozen", "frozen_corrected", "supervised")
+    stages: list[tuple[str, Callable[[Context], None], str | None]] = [
+        *STAGES[:4],
+        ("train_continue", train_continue.run, None),
+        *(("train_method", train_method.run, method) for method in methods),
+        *(("evaluate", evaluate.run, method) for method in ("discern", "continue", *methods)),
+    ]
+    for stage, run, method in stages:
+        record = Recorder(f"{stage}@{method}-0" if method else f"{stage}@0", checkout, tracking=False)
+        run(Context(stage, 0, method, params, checkout, record))
+        record.finish("FINISHED")
+    x = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    expected = F.normalize(given.eval()(x))
+    for method in ("discern", "continue", "simclr"):
+        left = load_encoder(checkout.encoder(method, 0))
+        assert isinstance(left, SideBySideEncoder)
+        assert left.dim == 16  # two times eight components
+        start = left.start.encoder
+        torch.testing.assert_close(F.normalize(start.eval()(x)), expected)
+        assert not torch.allclose(F.normalize(left.trained.encoder.eval()(x)), expected, atol=1e-4)
+    assert load_encoder(checkout.encoder("supervised", 0)).dim == given.dim  # its classifier wants its features
+    torch.testing.assert_close(F.normalize(load_encoder(checkout.encoder("frozen", 0))(x)), expected)
+
+    found = summarise(params, checkout)
+    assert found.worth is not None
+    assert (found.worth.frozen, found.worth.seeds) == ("frozen", 1)
+    assert found.worth.trained in ("discern", "continue", "simclr")
+    assert set(found.worth.differences) == {"retrieval.rank1", "knn.top1", "probe.top1"}
+    found.write(checkout.summary)
+    head, *rest = opening(found, checkout)
+    assert "Training on your photographs" in head or "training on your photographs" in head
+    assert any("min of training" in line for line in rest)

@@ -198,6 +198,16 @@ ARCHITECTURES: list[dict[str, Any]] = [
     {"kind": "attended", "encoder": ENCODER.model_dump(), "projections": 4},
     {"kind": "attended", "encoder": {"kind": "timm", "name": "test_vit"}, "projections": 4},
     *({"kind": "timm", "name": name} for name in ("test_vit", "test_efficientnet")),
+    {"kind": "side_by_side", "encoder": {"kind": "timm", "name": "test_efficientnet"}},
+    {
+        "kind": "side_by_side",
+        "encoder": {
+            "kind": "corrected",
+            "encoder": {"kind": "timm", "name": "test_vit"},
+            "components": 4,
+            "whitening": 0.5,
+        },
+    },
     {"kind": "srgan_generator", "channels": 8, "blocks": 1},
     {"kind": "srgan_discriminator", "width": 8},
     {"kind": "raw_pixels", "side": 8},
