@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from discern.images.packed import PackedSplit
 from discern.models.build import build_encoder
+from discern.models.corrected import CorrectedEncoder
 from discern.models.making import Making
 from discern.models.side_by_side import SideBySideEncoder
 from discern.models.weights import load_encoder, save_encoder
@@ -150,9 +151,10 @@ def test_from_given_weights_all_go_on_and_the_report_answers(checkout: Workspace
         left = load_encoder(checkout.encoder(method, 0))
         assert isinstance(left, SideBySideEncoder)
         assert left.dim == 16  # two times eight components
-        start = left.start.encoder
-        torch.testing.assert_close(F.normalize(start.eval()(x)), expected)
-        assert not torch.allclose(F.normalize(left.trained.encoder.eval()(x)), expected, atol=1e-4)
+        assert isinstance(left.start, CorrectedEncoder)
+        assert isinstance(left.trained, CorrectedEncoder)
+        torch.testing.assert_close(F.normalize(left.start.encoder(x)), expected)
+        assert not torch.allclose(F.normalize(left.trained.encoder(x)), expected, atol=1e-4)
     assert load_encoder(checkout.encoder("supervised", 0)).dim == given.dim  # its classifier wants its features
     torch.testing.assert_close(F.normalize(load_encoder(checkout.encoder("frozen", 0))(x)), expected)
 

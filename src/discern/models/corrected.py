@@ -26,6 +26,7 @@ class CorrectedEncoder(ImageEncoder):
         directions: V diag(s)^-w (D, components); of no column where V is left out.
     """
 
+    encoder: ImageEncoder
     mean: Tensor
     directions: Tensor
 
