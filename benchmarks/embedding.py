@@ -55,17 +55,15 @@ def ours(s: Setting) -> Callable[[], int]:
 
 
 def alone(s: Setting, folded: bool) -> Callable[[], int]:
-    """Batches that are ready in memory through the network.
+    """Batches that are ready in memory through the network, with our settings of threads and memory.
 
     Args:
         s: sizes.
-        folded: as ours computes it (batch normalisation in the convolutions, channels last, memory kept); else as
-            timm makes it.
+        folded: as ours computes it (batch normalisation in the convolutions, channels last); else timm's own.
     """
     from discern.machine import claim
 
-    if folded:
-        claim()
+    claim()  # before torch is imported
     import timm
     import torch
 
@@ -91,6 +89,10 @@ def alone(s: Setting, folded: bool) -> Callable[[], int]:
 
 def loader(s: Setting) -> Callable[[], int]:
     """A network of timm behind torchvision's ImageFolder and torch's DataLoader, as their documentation shows."""
+    if s["tuned"]:
+        from discern.machine import claim
+
+        claim()
     import timm
     import torch
     from torchvision import transforms
@@ -178,6 +180,8 @@ def main(
     images: int = 384,
     rounds: int = 5,
     workers: Annotated[str, typer.Option(help="loader processes that ImageFolder may choose from")] = "0,1,2,4",
+    tuned: Annotated[bool, typer.Option("--tuned", help="ImageFolder gets our threads and memory too")] = False,
+    only: Annotated[str, typer.Option(help="parts of contestants' names, with commas; ours always runs")] = "",
     photos: Annotated[Path | None, typer.Option(help="folder of photographs in folders; default: drawn")] = None,
     out: Annotated[Path | None, typer.Option(help="results file; default: printed only")] = None,
     one: Annotated[str, typer.Option(hidden=True)] = "",
@@ -191,14 +195,15 @@ def main(
         folder = photos or Path(scratch) / "photos"
         if photos is None:
             draw(folder, images)
-        sizes: Setting = {"network": network, "size": size, "batch": batch, "images": images}
+        sizes: Setting = {"network": network, "size": size, "batch": batch, "images": images, "tuned": tuned}
         where = {**sizes, "photos": str(folder), "scratch": scratch}
         choices = [(f"{LOADER}, {n} workers", {**where, "workers": int(n)}) for n in workers.split(",")]
-        contestants = []
+        everyone = [*((name, where) for name in (OURS, ALONE, FOLDED)), *choices]
+        wanted = [one for one in everyone if one[0] == OURS or any(part in one[0] for part in only.split(","))]
+        contestants = [Contestant(*one) for one in wanted]
         try:
-            for name, s in [*((name, where) for name in (OURS, ALONE, FOLDED)), *choices]:
-                contestants.append(Contestant(name, s))
-                contestants[-1].run()  # to warm up
+            for contestant in contestants:
+                contestant.run()  # to warm up
             answers: dict[str, list[Answer]] = {contestant.name: [] for contestant in contestants}
             turns, order = list(contestants), random.Random(0)  # noqa: S311  # an order, not a secret
             for number in range(rounds):
@@ -219,7 +224,8 @@ def table(result: dict[str, Any]) -> str:
     speeds = {name: [a["images"] / a["seconds"] for a in turns] for name, turns in answers.items()}
     head = ["contestant", "images/s", "CPU ms / image", f"{OURS} is"]
     lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
-    best = max((name for name in speeds if name.startswith(LOADER)), key=lambda n: statistics.median(speeds[n]))
+    loaders = {name: statistics.median(speed) for name, speed in speeds.items() if name.startswith(LOADER)}
+    best = max(loaders, key=lambda name: loaders[name], default="")
     for name, turns in answers.items():
         cpu = statistics.median(1000 * a["cpu_seconds"] / a["images"] for a in turns)
         ratios = sorted(mine / theirs for mine, theirs in zip(speeds[OURS], speeds[name], strict=True))
