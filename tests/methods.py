@@ -1,17 +1,20 @@
 """Small parameters of every kind of method that trains, for the tests that run over all of them."""
 
+import copy
 from typing import Any
 
 import torch
 
-from discern.methods.build import Setup, build
+from discern.methods.build import Setup, build, build_two_view
 from discern.methods.parts.contrastive import ContrastiveObjective
 from discern.methods.parts.joint_embedding import JointEmbedding
 from discern.models.build import build_encoder
+from discern.params.base import NEUTRAL, Adaptation
 from discern.params.encoder import ResNet
 from discern.params.methods import kinds
 from discern.params.model import TrainedMethod
 from discern.params.two_view import TwoView
+from discern.training.adaptation import Adapted, prepare
 from discern.training.objective import Objective
 
 ENCODER = ResNet(kind="resnet18", width=8, stem="small_images")
@@ -64,3 +67,15 @@ def objective(kind: str, images: int, size: int = 16, seed: int = 0) -> Objectiv
         return ContrastiveObjective(built)
     assert isinstance(built, Objective)
     return built
+
+
+def adapted(images: int) -> Objective:
+    """SimCLR with every remedy that adds a term, a copy or rates of its own."""
+    params = Adaptation.model_validate(
+        {**NEUTRAL, "encoder_rate": 0.5, "layer_decay": 0.9, "fixed_stages": 1, "batch_norm_momentum": 0.05,
+         "distillation": 0.5, "average": 0.8}
+    )  # fmt: skip
+    start = build_encoder(ENCODER, 0)
+    encoder = copy.deepcopy(start)
+    prepare(encoder, params)
+    return Adapted(ContrastiveObjective(build_two_view(METHODS["simclr"], encoder, images, 0)), params, start)

@@ -23,7 +23,7 @@ from discern.training.feed import Feed
 from discern.training.objective import Objective
 from discern.training.schedule import plan
 from discern.training.step import TrainingStep
-from tests.methods import ENCODER, METHODS, TRAINED, objective
+from tests.methods import ENCODER, METHODS, TRAINED, adapted, objective
 
 CPU = torch.device("cpu")
 IMAGES, SIZE, BATCH = 24, 16, 8
@@ -56,6 +56,7 @@ def pairs(kind: str) -> Objective:
 CASES: dict[str, tuple[Callable[[str], Objective], str]] = {
     **{kind: (plain, kind) for kind in TRAINED},
     **{f"simclr with {name}": (of_timm, name) for name in ("test_efficientnet", "test_mambaout")},
+    "adapted": (lambda _: adapted(IMAGES), ""),
     **{f"pairs of {kind}": (pairs, kind) for kind in METHODS},
 }
 

@@ -34,7 +34,7 @@ from discern.training.loop import Run, train
 from discern.training.objective import Batch, Objective
 from discern.training.optimizers import Optimizers
 from discern.training.schedule import cosine_with_warmup, linear_rise, plan
-from tests.methods import ENCODER, TRAINED, objective
+from tests.methods import ENCODER, TRAINED, adapted, objective
 
 CPU = torch.device("cpu")
 SIMCLR = SimCLR(kind="simclr", rate=1.0, temperature=0.2, hidden=16, dim=8)
@@ -101,6 +101,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "reconstruction": contrastive,
     "offline pairs": offline_pairs,
     "online pairs": online_pairs,
+    "adapted": partial(adapted, 20),
     **{kind: partial(objective, kind, 20) for kind in TRAINED},
 }
 

@@ -69,8 +69,9 @@ class Adapted(Objective):
 
     @property
     def start(self) -> ImageEncoder:
-        """f_0, where the encoder's weights lie."""
-        return self._start[0].to(next(self.encoder.parameters()).device)
+        """f_0, where the encoder's weights lie and in their type."""
+        weight = next(self.encoder.parameters())
+        return self._start[0].to(weight.device, weight.dtype)
 
     @property
     def adam(self) -> nn.Module | None:
