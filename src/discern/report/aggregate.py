@@ -17,7 +17,7 @@ from discern.models.making import read_making
 from discern.models.origin import Labels
 from discern.params.pipeline import Params
 from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict, share_measures
-from discern.report.worth import PerSeed, worth
+from discern.report.worth import BySeed, worth
 from discern.workspace import Workspace
 
 DIGITS = 6  # of the written figures: far below any interval, and the same whichever BLAS summed them
@@ -150,7 +150,7 @@ def _over_subsets(metrics: list[dict[str, Any]], measure: Measure) -> tuple[floa
     return _rounded(min(lows)), _rounded(max(highs))
 
 
-def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> PerSeed:
+def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> BySeed:
     frames = [pd.read_parquet(workspace.embeddings(method, seed) / "outcomes.parquet") for seed in seeds]
     columns = {m.column for m in MEASURES if m.column and all(m.column in frame for frame in frames)}
     stacked = {
@@ -160,7 +160,7 @@ def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> PerSeed:
     return {column: values for column, values in stacked.items() if not np.isnan(values.mean(axis=0)).all()}
 
 
-def _over_seeds(outcomes: PerSeed) -> Outcomes:
+def _over_seeds(outcomes: BySeed) -> Outcomes:
     return {column: values.mean(axis=0) for column, values in outcomes.items()}
 
 

@@ -18,11 +18,11 @@ from discern.workspace import Workspace
 
 JUDGED = tuple(m for m in LABELLED if m.key in ("retrieval.rank1", "knn.top1", "probe.top1"))
 
-PerSeed = dict[str, NDArray[np.float64]]
+BySeed = dict[str, NDArray[np.float64]]
 """Outcomes (S, N) by column."""
 
 
-def worth(params: Params, metrics: dict[str, list[dict[str, Any]]], outcomes: dict[str, PerSeed]) -> Worth | None:
+def worth(params: Params, metrics: dict[str, list[dict[str, Any]]], outcomes: dict[str, BySeed]) -> Worth | None:
     """Compare the best label-free trained method with the frozen one; None where either is missing.
 
     Both are chosen without test: frozen ones and trained ones by their kNN accuracy on val, the first in the table
@@ -108,7 +108,7 @@ def _best(methods: list[str], metrics: dict[str, list[dict[str, Any]]]) -> str:
     )
 
 
-def _difference(ours: PerSeed, theirs: PerSeed, measure: Measure, bootstrap: Bootstrap) -> Difference | None:
+def _difference(ours: BySeed, theirs: BySeed, measure: Measure, bootstrap: Bootstrap) -> Difference | None:
     column = measure.column or ""
     if column not in ours or column not in theirs:
         return None
