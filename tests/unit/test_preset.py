@@ -44,7 +44,7 @@ def test_it_writes_both_kinds_of_files_and_shows_the_difference(
 ) -> None:
     assert run(monkeypatch, "own-photos") == 0
     shown = capsys.readouterr().out
-    assert "+  image_size: 224" in shown
+    assert "+  image_size: 128" in shown
     assert "+++ methods/simclr.yaml" in shown
     assert "+hidden: 512" in shown
     changed = {line[3:] for line in git(project, "status", "--porcelain").splitlines()}
