@@ -167,8 +167,8 @@ def test_the_card_says_what_stands_beside_the_weights(params: Params, tmp_path: 
         assert line in text.splitlines()
     assert "The method: SimCLR: NT-Xent between two views" in text
     given = Origin("timm/vit_small.dino", "hub", "c0ffee", "5a", "apache-2.0", "no")
-    floor = Making(SIZE, method="pretrained", description={"kind": "pretrained"}, weights=given)
-    text = card(params, Workspace(tmp_path), evidence("pretrained"), save(tmp_path / "floor", floor))
+    floor = Making(SIZE, method="frozen", description={"kind": "frozen"}, weights=given)
+    text = card(params, Workspace(tmp_path), evidence("frozen"), save(tmp_path / "floor", floor))
     line = "- Weights: `timm/vit_small.dino`, revision c0ffee, licence apache-2.0, saw labels: no"
     assert line in text.splitlines()
     assert "its own training saw labels" not in text

@@ -73,7 +73,8 @@ def about(described: dict[str, object], params: Params) -> str:
         return "like discern, but as many features are perturbed at random"
     if described.get("dims") == "discriminative":
         return "like discern, but the features that do discriminate are perturbed: this must hurt"
-    paper = kinds()[kind].about()
+    known = kinds().get(kind)  # what an older version left may have a name of its day
+    paper = known.about() if known else kind
     if kind in kinds(Floor):
         return paper
     return f"{paper}; from scratch for the whole budget of {before + after} encoder passes per image"
