@@ -38,7 +38,7 @@ def card(params: Params, workspace: Workspace, evidence: Evidence, encoder: Path
             f"# {evidence.method}, seed {evidence.seed}",
             "",
             "Turns a photograph into a feature vector that tells look-alikes apart."
-            f" The method: {about(making.description, params)}.",
+            f" The method: {about(making.description, params, making.weights.name)}.",
             "",
             "## Data",
             "",

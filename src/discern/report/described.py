@@ -44,21 +44,34 @@ def methods(params: Params, workspace: Workspace) -> list[Method]:
     seed = params.methods.seeds[0]
     found = []
     for number, name in enumerate(params.methods.all):
-        described = read_making(workspace.encoder(name, seed)).description
+        making = read_making(workspace.encoder(name, seed))
+        described = making.description
         kind = str(described["kind"])
-        role = "ours" if name == OURS else "control" if name == params.report.control else _role(kind)
-        found.append(Method(name, kind, number, role, about(described, params)))
+        role = (
+            "ours"
+            if name == OURS
+            else "control"
+            if name == params.report.control
+            else _role(kind, making.weights.given)
+        )
+        found.append(Method(name, kind, number, role, about(described, params, making.weights.name)))
     return found
 
 
-def _role(kind: str) -> str:
+def _role(kind: str, given: bool) -> str:
     if kind in kinds(Floor):
         return "floor"
-    return "control" if kind in (CONTINUE, "control") else "from scratch"
+    return "control" if kind in (CONTINUE, "control") else "adapted" if given else "from scratch"
 
 
-def about(described: dict[str, object], params: Params) -> str:
-    """A sentence about a method of this description, as it stands beside the weights."""
+def about(described: dict[str, object], params: Params, started: str = "none") -> str:
+    """A sentence about a method of this description, as it stands beside the weights.
+
+    Args:
+        described: the description.
+        params: the budget.
+        started: name of the weights that training started from; none: from scratch.
+    """
     before, after = params.pretrain_decoder.passes, params.train_encoder.passes
     kind = str(described["kind"])
     if kind == OURS:
@@ -76,5 +89,6 @@ def about(described: dict[str, object], params: Params) -> str:
     known = kinds().get(kind)  # what an older version left may have a name of its day
     paper = known.about() if known else kind
     if kind in kinds(Floor):
-        return paper
-    return f"{paper}; from scratch for the whole budget of {before + after} encoder passes per image"
+        return f"{paper}, with corrected features" if described.get("components") else paper
+    origin = "from scratch" if started == "none" else f"from {started}"
+    return f"{paper}; {origin} for the whole budget of {before + after} encoder passes per image"

@@ -35,9 +35,10 @@ def worth(params: Params, metrics: dict[str, list[dict[str, Any]]], outcomes: di
     """
     kinds = {name: params.described.get(name) for name in params.methods.all}
     frozen = [name for name, method in kinds.items() if isinstance(method, Frozen) and method.weights == "base"]
-    learnt = [
-        name for name, method in kinds.items() if not isinstance(method, FloorMethod | LabelledMethod)
-    ]  # ours and its controls have no description of their own, and are trained
+    # Ours and its controls have no description of their own, and are trained. They stand last, where nothing is
+    # measured: what docs/evidence.md says of training was found with the methods that are compared.
+    learnt = [name for name, method in kinds.items() if not isinstance(method, FloorMethod | LabelledMethod)]
+    learnt.sort(key=lambda name: name not in params.methods.compared)
     if not frozen or not learnt:
         return None
     plain = next((name for name in frozen if not params.described[name].components), frozen[0])  # type: ignore[union-attr]
@@ -53,7 +54,6 @@ def worth(params: Params, metrics: dict[str, list[dict[str, Any]]], outcomes: di
         answer=answer,
         frozen=plain,
         trained=trained,
-        # Without labels nothing speaks against training but its cost; docs/evidence.md says where it paid.
         recommended=trained if answer in ("yes", "not measured") else start,
         seeds=len(params.methods.seeds),
         differences=differences,
@@ -96,7 +96,8 @@ def sentences(found: Worth, minutes: float | None) -> list[str]:
         said.append(f"That is what {cost} gave. Intervals cover {covered}; the method was chosen on val.")
     else:
         said.append(
-            f"{found.trained} took {cost}. Label a hundred test photographs, and this page measures what it gave."
+            f"docs/evidence.md says where training paid; {found.trained} took {cost}. Label a hundred test"
+            " photographs, and this page measures what it gave."
         )
     return said
 
