@@ -225,9 +225,15 @@ def compared(
     return table
 
 
-def rows(result: dict[str, Any]) -> list[str]:
-    """Lines of the table."""
+def table(result: dict[str, Any]) -> str:
+    """The figures as Markdown, with command, seeds, machine and date."""
+    machine, counts = result["machine"], result["images"]
     lines = [
+        f"`{result['command']}`, {machine['cores']} cores of {machine['cpu']}, {result['date']}, seeds"
+        f" {','.join(map(str, result['seeds']))}. {counts['train']:,} training, {counts['val']:,} val and"
+        f" {counts['test']:,} test images, {result['pixels']} px. In parentheses: difference to frozen, 95 %"
+        " interval over images and seeds.",
+        "",
         f"| encoder | seeds | {' | '.join(MEASURES.values())} |",
         f"| --- | ---: | {' | '.join(['---:'] * len(MEASURES))} |",
         f"| frozen | – | {' | '.join(f'{100 * result[FROZEN][m]:.1f}' for m in MEASURES)} |",
@@ -237,7 +243,7 @@ def rows(result: dict[str, Any]) -> list[str]:
             cells = [f"{100 * m:.1f} ({100 * d:+.1f}: {100 * lo:+.1f} to {100 * hi:+.1f})" for m, d, lo, hi in
                      (found[measure] for measure in MEASURES)]  # fmt: skip
             lines.append(f"| {name}, {way} | {entry['seeds']} | {' | '.join(cells)} |")
-    return lines
+    return "\n".join([*lines, ""])
 
 
 def main(
@@ -272,13 +278,7 @@ def main(
         FROZEN: {name: float(np.nanmean(values)) for name, values in frozen.items()},
         "compared": entries,
     }
-    machine, counts = result["machine"], result["images"]
-    head = (
-        f"`{result['command']}`, {machine['cores']} cores of {machine['cpu']}, {result['date']}, seeds {seeds}."
-        f" {counts['train']:,} training, {counts['val']:,} val and {counts['test']:,} test images, {size} px."
-        " In parentheses: difference to frozen, 95 % interval over images and seeds."
-    )
-    publish(result, "\n".join([head, "", *rows(result), ""]), out)
+    publish(result, table(result), out)
 
 
 if __name__ == "__main__":

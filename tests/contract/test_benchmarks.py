@@ -7,14 +7,24 @@ from typing import Any
 
 import pytest
 
-from benchmarks import faults, methods, scaling, throughput
+from benchmarks import adaptation, faults, methods, scaling, throughput
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "methods": methods.table, "faults": faults.table, "throughput": throughput.table, "scaling": scaling.table
-}  # fmt: skip
-DOCS = {"methods": "methods.md", "faults": "operations.md", "throughput": "training.md", "scaling": "training.md"}
+    "adaptation": adaptation.table,
+    "faults": faults.table,
+    "methods": methods.table,
+    "scaling": scaling.table,
+    "throughput": throughput.table,
+}
+DOCS = {
+    "adaptation": "evidence.md",
+    "faults": "operations.md",
+    "methods": "methods.md",
+    "scaling": "training.md",
+    "throughput": "training.md",
+}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
