@@ -33,11 +33,10 @@ from discern.images.loading import Budget, ImageStore
 from discern.images.packed import PackedSplit
 from discern.methods.build import build_two_view
 from discern.methods.parts.contrastive import ContrastiveObjective
-from discern.models.build import build_encoder
 from discern.models.corrected import Correction
-from discern.models.pretrained import initialise
 from discern.params.load import load
 from discern.params.pipeline import Params
+from discern.run.adapt import given_encoder
 from discern.training.adaptation import Adapted, prepare
 from discern.training.checkpoint import Checkpoint
 from discern.training.distributed import World
@@ -104,9 +103,8 @@ class Bench:
     def frozen(self) -> Features:
         """Of the given weights."""
         if self._frozen is None:
-            encoder = build_encoder(self.params.base.encoder, 0)
-            initialise(encoder, self.params.base.weights)
-            self._frozen = self.features(encoder)
+            base = self.params.base
+            self._frozen = self.features(given_encoder(base, base.weights, 0))
         return self._frozen
 
     def score(self, features: Features) -> Outcomes:
@@ -186,8 +184,7 @@ class Bench:
                 ),
             }
         )
-        start = build_encoder(base.encoder, seed)
-        initialise(start, base.weights)
+        start = given_encoder(base, base.weights, seed)
         encoder = copy.deepcopy(start)
         prepare(encoder, base.adaptation)
         inner = ContrastiveObjective(build_two_view(params.loss, encoder, len(images), seed))

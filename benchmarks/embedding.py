@@ -8,9 +8,7 @@ nobody else computes meanwhile. Start one measurement at a time.
 
 import json
 import os
-import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +20,7 @@ import numpy as np
 import typer
 
 from benchmarks.setting import photograph, provenance, publish
+from benchmarks.turns import Answer, Contestant, take_turns
 
 OURS, ALONE, FOLDED, LOADER = (
     "discern embed",
@@ -30,7 +29,6 @@ OURS, ALONE, FOLDED, LOADER = (
     "timm + ImageFolder",
 )
 ALONE_BATCHES = 4  # ready batches that the network alone computes in turn
-Answer = dict[str, float]
 Setting = dict[str, Any]
 
 
@@ -133,38 +131,6 @@ def serve(name: str, s: Setting) -> None:
         sys.stdout.flush()
 
 
-class Contestant:
-    """A contestant's process.
-
-    Args:
-        name: which.
-        setting: sizes and folders.
-    """
-
-    def __init__(self, name: str, setting: Setting) -> None:
-        self.name = name
-        command = [sys.executable, "-m", "benchmarks.embedding", "--one", name, "--setting", json.dumps(setting)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self) -> Answer:
-        """What one turn costs."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name}: its process ended with {self.process.wait()}")
-        answer: Answer = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End it."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
 def draw(folder: Path, count: int) -> None:
     """JPEGs of 500x375 pixels, in two classes, since ImageFolder wants some."""
     rng = np.random.default_rng(0)
@@ -200,17 +166,12 @@ def main(
         choices = [(f"{LOADER}, {n} workers", {**where, "workers": int(n)}) for n in workers.split(",")]
         everyone = [*((name, where) for name in (OURS, ALONE, FOLDED)), *choices]
         wanted = [one for one in everyone if one[0] == OURS or any(part in one[0] for part in only.split(","))]
-        contestants = [Contestant(*one) for one in wanted]
+        command = ["-m", "benchmarks.embedding", "--one"]
+        contestants = [Contestant(name, [*command, name, "--setting", json.dumps(s)]) for name, s in wanted]
         try:
             for contestant in contestants:
-                contestant.run()  # to warm up
-            answers: dict[str, list[Answer]] = {contestant.name: [] for contestant in contestants}
-            turns, order = list(contestants), random.Random(0)  # noqa: S311  # an order, not a secret
-            for number in range(rounds):
-                order.shuffle(turns)
-                for contestant in turns:
-                    answers[contestant.name].append(contestant.run())
-                print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+                contestant.ask()  # to warm up
+            answers = take_turns(contestants, rounds, Contestant.ask)
         finally:
             for contestant in contestants:
                 contestant.close()

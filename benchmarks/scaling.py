@@ -16,7 +16,8 @@ import numpy as np
 import typer
 
 from benchmarks.setting import Setting, draw, provenance, publish
-from benchmarks.throughput import Answer, Contestant
+from benchmarks.throughput import Trainer
+from benchmarks.turns import Answer
 from discern.data.packing import row_writer
 
 ROUNDS = 3
@@ -24,7 +25,7 @@ ROUNDS = 3
 
 def point(name: str, setting: Setting, steps: int) -> dict[str, float]:
     """Median cost of a contestant at one setting."""
-    contestant = Contestant(name, setting)
+    contestant = Trainer(name, setting)
     try:
         contestant.run(2)
         answers: list[Answer] = [contestant.run(steps) for _ in range(ROUNDS)]

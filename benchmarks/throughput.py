@@ -7,9 +7,7 @@ meanwhile. Start one measurement at a time.
 """
 
 import json
-import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -20,13 +18,13 @@ import typer
 
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.setting import Setting, draw, provenance, publish
+from benchmarks.turns import Answer, Contestant, take_turns
 
 CUB_IMAGES, CUB_EPOCHS = 6_000, 100  # the training set of CUB-200-2011, and the published number of epochs
-Answer = dict[str, float]
 
 
-class Contestant:
-    """A contestant's process.
+class Trainer(Contestant):
+    """A contestant that trains.
 
     Args:
         name: key of CONTESTANTS.
@@ -34,51 +32,29 @@ class Contestant:
     """
 
     def __init__(self, name: str, setting: Setting) -> None:
-        self.name, self.setting = name, setting
-        command = [sys.executable, "-m", "benchmarks.contestants", name, json.dumps(asdict(setting))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        super().__init__(name, ["-m", "benchmarks.contestants", name, json.dumps(asdict(setting))])
+        self.setting = setting
 
     def run(self, steps: int) -> Answer:
         """What `steps` steps cost."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name}: its process ended with {self.process.wait()}")
-        answer: Answer = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End it and its loaders."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+        return self.ask(steps)
 
 
-def measure(contestants: list[Contestant], rounds: int, seconds: float) -> dict[str, list[Answer]]:
+def measure(contestants: list[Trainer], rounds: int, seconds: float) -> dict[str, list[Answer]]:
     """Rounds of turns of about `seconds` each, in a new order every round, after a short turn to warm up."""
-    answers: dict[str, list[Answer]] = {contestant.name: [] for contestant in contestants}
     steps = {}
     for contestant in contestants:
         contestant.run(2)
         trial = contestant.run(3)
         steps[contestant.name] = max(3, round(seconds / (trial["seconds"] / trial["steps"])))
-    turns, order = list(contestants), random.Random(0)  # noqa: S311  # an order, not a secret
-    for number in range(rounds):
-        order.shuffle(turns)
-        for contestant in turns:
-            answers[contestant.name].append(contestant.run(steps[contestant.name]))
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return answers
+    return take_turns(contestants, rounds, lambda contestant: contestant.run(steps[contestant.name]))
 
 
 def fastest_workers(name: str, setting: Setting, choices: list[int]) -> int:
     """The number of loader processes that one of lightly's contestants is fastest with here."""
     speeds = {}
     for workers in choices:
-        contestant = Contestant(name, replace(setting, workers=workers))
+        contestant = Trainer(name, replace(setting, workers=workers))
         contestant.run(2)
         answer = contestant.run(6)
         contestant.close()
@@ -106,12 +82,12 @@ def main(
     with tempfile.TemporaryDirectory(prefix="discern-throughput-") as folder:
         setting = Setting(device, network, size, batch, images, 0, folder, compile_)
         draw(setting)
-        contestants = []
+        contestants: list[Trainer] = []
         try:
             for name in wanted:
                 choices = [int(choice) for choice in workers.split(",")] if name.startswith("lightly") else [0]
                 chosen = fastest_workers(name, setting, choices) if len(choices) > 1 else choices[0]
-                contestants.append(Contestant(name, replace(setting, workers=chosen)))
+                contestants.append(Trainer(name, replace(setting, workers=chosen)))
             answers = measure(contestants, rounds, seconds)
         finally:
             for contestant in contestants:

@@ -16,11 +16,9 @@ from discern.evaluation.bootstrap import Interval, mean_interval, paired_differe
 from discern.models.making import read_making
 from discern.models.origin import Labels
 from discern.params.pipeline import Params
-from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict, share_measures
+from discern.report.summary import MEASURES, Figure, Measure, Summary, Verdict, rounded, share_measures
 from discern.report.worth import BySeed, worth
 from discern.workspace import Workspace
-
-DIGITS = 6  # of the written figures: far below any interval, and the same whichever BLAS summed them
 
 Outcomes = dict[str, NDArray[np.float64]]  # column → (N,) outcomes averaged over seeds, NaN where undefined
 
@@ -47,15 +45,15 @@ def summarise(params: Params, workspace: Workspace) -> Summary:
             if len(values) < len(seeds):
                 continue
             figure: dict[str, Any] = {
-                "mean": _rounded(float(np.mean(values))),
-                "seeds": [_rounded(value) for value in values],
+                "mean": rounded(float(np.mean(values))),
+                "seeds": [rounded(value) for value in values],
                 "subsets": _over_subsets(metrics[method], measure),
             }
             ours = outcomes[method].get(measure.column or "")
             theirs = outcomes[control].get(measure.column or "")
             if ours is not None:
                 bounds = mean_interval(ours, samples, resampling_seed)
-                figure["interval"] = (_rounded(bounds.low), _rounded(bounds.high))
+                figure["interval"] = (rounded(bounds.low), rounded(bounds.high))
             elif len(seeds) == 1:
                 figure["interval"] = _own_interval(metrics[method][0], measure)
             if ours is not None and theirs is not None and method != control:
@@ -100,8 +98,8 @@ def _comparison(ours: NDArray[np.float64], theirs: NDArray[np.float64], samples:
         raise DataError("data/embeddings: methods were evaluated on different test images; `dvc repro` mends it")
     difference = paired_difference(ours, theirs, samples, seed)
     return {
-        "difference": _rounded(difference.mean),
-        "difference_interval": (_rounded(difference.low), _rounded(difference.high)),
+        "difference": rounded(difference.mean),
+        "difference_interval": (rounded(difference.low), rounded(difference.high)),
         "verdict": verdict(difference),
     }
 
@@ -125,14 +123,14 @@ def _floor(metrics: dict[str, Any]) -> dict[str, float]:
     floor = dict(metrics.get("floor", {}))
     if "localisation" in metrics:
         floor["part_area"] = metrics["localisation"]["area"]
-    return {name: _rounded(float(value)) for name, value in floor.items()}
+    return {name: rounded(float(value)) for name, value in floor.items()}
 
 
 def _own_interval(metrics: dict[str, Any], measure: Measure) -> tuple[float, float] | None:
     """The interval that the evaluation itself gave, where no outcomes were kept."""
     section, name = measure.key.split(".")
     low, high = (metrics.get(section, {}).get(f"{name}_{bound}") for bound in ("low", "high"))
-    return None if low is None or high is None else (_rounded(low), _rounded(high))
+    return None if low is None or high is None else (rounded(low), rounded(high))
 
 
 def _keys(metrics: list[dict[str, Any]]) -> set[str]:
@@ -147,7 +145,7 @@ def _over_subsets(metrics: list[dict[str, Any]], measure: Measure) -> tuple[floa
     lows, highs = ([one.get(section, {}).get(f"{name}_{end}") for one in metrics] for end in ("min", "max"))
     if None in (*lows, *highs):
         return None
-    return _rounded(min(lows)), _rounded(max(highs))
+    return rounded(min(lows)), rounded(max(highs))
 
 
 def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> BySeed:
@@ -162,7 +160,3 @@ def _outcomes(workspace: Workspace, method: str, seeds: list[int]) -> BySeed:
 
 def _over_seeds(outcomes: BySeed) -> Outcomes:
     return {column: values.mean(axis=0) for column, values in outcomes.items()}
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), DIGITS)

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from discern.errors import DataError
 from discern.models.origin import Labels
+from discern.params.pipeline import OURS
 
+DIGITS = 6  # of the written figures: far below any interval, and the same whichever BLAS summed them
 Verdict = Literal["better", "worse", "undecided"]
 
 
@@ -70,6 +72,11 @@ ALL_LABELS = Measure("probe.top1", "100 %", percent=True)
 SAW_LABELS = "Labels seen by its weights"
 MEASURES = (*LABELLED, *CLASS_MEANS, *OTHER_PROTOCOLS, *LABEL_FREE)
 SHARE = re.compile(r"fractions\.top1_(\d+)")
+
+
+def rounded(value: float) -> float:
+    """A figure as it is written."""
+    return round(float(value), DIGITS)
 
 
 def share_measures(keys: Iterable[str]) -> tuple[Measure, ...]:
@@ -210,7 +217,7 @@ def recommended(root: Path) -> tuple[str, int, bool]:
     try:
         summary = read_summary(root / "metrics" / "summary.json")
     except DataError:
-        return "discern", 0, False
+        return OURS, 0, False
     if summary.worth is None:
-        return "discern", summary.seeds[0], False
+        return OURS, summary.seeds[0], False
     return summary.worth.recommended, summary.seeds[0], True

@@ -11,7 +11,7 @@ from discern.params.evaluation import Bootstrap
 from discern.params.floors import Frozen
 from discern.params.model import FloorMethod, LabelledMethod
 from discern.params.pipeline import CONTINUE, OURS, Params
-from discern.report.summary import LABELLED, Answer, Difference, Measure, Summary, Worth
+from discern.report.summary import LABELLED, Answer, Difference, Measure, Summary, Worth, rounded
 from discern.report.table import explanation, headline, number, span
 from discern.tracking import run_record
 from discern.workspace import Workspace
@@ -114,7 +114,7 @@ def _difference(ours: BySeed, theirs: BySeed, measure: Measure, bootstrap: Boots
     if column not in ours or column not in theirs:
         return None
     found = paired_over_seeds(ours[column], theirs[column], bootstrap.samples, bootstrap.seed)
-    return Difference(mean=round(found.mean, 6), interval=(round(found.low, 6), round(found.high, 6)))
+    return Difference(mean=rounded(found.mean), interval=(rounded(found.low), rounded(found.high)))
 
 
 def _answer(differences: list[Difference]) -> Answer:

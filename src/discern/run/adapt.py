@@ -1,6 +1,5 @@
 """Training that starts from the weights of `base`: the encoder as it comes, and what remembers it."""
 
-import copy
 import logging
 
 import numpy as np
@@ -16,7 +15,6 @@ from discern.models.encoder import ImageEncoder
 from discern.models.pretrained import initialise
 from discern.models.side_by_side import SideBySideEncoder, side_by_side
 from discern.params.base import Base
-from discern.run.context import Context
 from discern.training.adaptation import Adapted
 from discern.training.objective import Objective
 
@@ -25,7 +23,7 @@ Images = npt.NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
 
-def given_encoder(ctx: Context, weights: str) -> ImageEncoder:
+def given_encoder(base: Base, weights: str, seed: int) -> ImageEncoder:
     """The encoder of `base` with these weights; what they do not decide, the seed does.
 
     Raises:
@@ -33,31 +31,27 @@ def given_encoder(ctx: Context, weights: str) -> ImageEncoder:
         DownloadError: they cannot be fetched.
         ModelError: a file of weights is missing, damaged or of another network.
     """
-    encoder = build_encoder(ctx.params.base.encoder, ctx.seed)
+    encoder = build_encoder(base.encoder, seed)
     initialise(encoder, weights)
     return encoder
 
 
-def adapt(ctx: Context, built: Objective | JointEmbedding, start: ImageEncoder | None) -> Objective:
+def adapt(base: Base, built: Objective | JointEmbedding, start: ImageEncoder | None) -> Objective:
     """What trains, with the remedies of `base.adaptation` where it starts from the weights of `base`.
 
     Args:
-        ctx: the stage.
+        base: the remedies.
         built: of a method, round an encoder that `prepare` has seen.
-        start: the encoder with the given weights, not to be trained; None: training does not start from them.
+        start: the encoder with the given weights, kept and not trained; None: training does not start from them.
     """
     objective = ContrastiveObjective(built) if isinstance(built, JointEmbedding) else built
-    adaptation = ctx.params.base.adaptation
-    if start is None or adaptation.neutral:
+    if start is None or base.adaptation.neutral:
         return objective
+    kind = objective.encoder.params.kind
     if objective.encoder.params != start.params:
-        log.warning(
-            "%s leaves a network of its own (%s): base.adaptation does not apply",
-            ctx.stage,
-            objective.encoder.params.kind,
-        )
+        log.warning("this method leaves a network of its own (%s): base.adaptation does not apply", kind)
         return objective
-    return Adapted(objective, adaptation, copy.deepcopy(start))
+    return Adapted(objective, base.adaptation, start)
 
 
 def finished(objective: Objective, images: Images, base: Base, device: torch.device) -> ImageEncoder:

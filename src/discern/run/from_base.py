@@ -46,13 +46,13 @@ def train_and_save(
         inputs: what decides the result.
         memory: of the device, as far as images may still fill it.
     """
-    weights = ctx.params.base.weights
-    start = None if weights == "none" else given_encoder(ctx, weights)
-    trained = adapt(ctx, objective, start)
+    base = ctx.params.base
+    start = None if base.weights == "none" else given_encoder(base, base.weights, ctx.seed)
+    trained = adapt(base, objective, start)
     checkpoint = fit(ctx, name, trained, ctx.params.train_encoder.passes, inputs, memory)
     folder = ctx.workspace.encoder(name, ctx.seed)
     with atomic_dir(folder) as out:
         made = making(ctx, inputs, name, description, objective.encoder.origin)
-        save_encoder(out, finished(trained, inputs.train.images, ctx.params.base, ctx.device), made)
+        save_encoder(out, finished(trained, inputs.train.images, base, ctx.device), made)
     ctx.record.artifact(folder, "encoder")
     checkpoint.discard()

@@ -34,7 +34,7 @@ def run(ctx: Context) -> None:
     base, params, loss = ctx.params.base, ctx.params.pretrain_decoder, ctx.params.loss
     check_link(Path("methods"), params.loss, loss)
     inputs = load_inputs(ctx, weight_files(base.weights), [base, params, loss])
-    start = given_encoder(ctx, base.weights)
+    start = given_encoder(base, base.weights, ctx.seed)
     encoder = copy.deepcopy(start)
     prepare(encoder, base.adaptation)
     decoder = build_decoder(params.decoder, encoder.dim, ctx.seed)
@@ -43,7 +43,7 @@ def run(ctx: Context) -> None:
         method, decoder, params.reconstruction_weight, params.detach, params.decoder_lr
     )
     # What is kept here is trained on: averages, and the given weights beside it, come at the end.
-    checkpoint = fit(ctx, "base", adapt(ctx, objective, start), params.passes, inputs)
+    checkpoint = fit(ctx, "base", adapt(base, objective, start), params.passes, inputs)
     merge_low_rank(encoder)
 
     originals, decoded = reconstruct(ctx, encoder, decoder, inputs)

@@ -38,7 +38,7 @@ def run(ctx: Context) -> None:
     if isinstance(method, LabelledMethod):
         inputs = only_labelled(inputs, name)
     train = inputs.train
-    start = given_encoder(ctx, weights)
+    start = given_encoder(base, weights, ctx.seed)
     encoder = copy.deepcopy(start)
     if from_base and not isinstance(method, FloorMethod):
         prepare(encoder, base.adaptation)
@@ -53,7 +53,7 @@ def run(ctx: Context) -> None:
         encoder = built
         write_curve(ctx.workspace.curve(name, ctx.seed), [])
     else:
-        objective = adapt(ctx, built, start if from_base else None)
+        objective = adapt(base, built, start if from_base else None)
         budget = ctx.params.pretrain_decoder.passes + ctx.params.train_encoder.passes
         checkpoint = fit(ctx, name, objective, budget, inputs)
         encoder = finished(objective, train.images, base, ctx.device)
