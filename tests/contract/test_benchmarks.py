@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import adaptation, faults, methods, scaling, throughput
+from benchmarks import adaptation, embedding, faults, methods, scaling, throughput
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "adaptation": adaptation.table,
+    "embedding": embedding.table,
     "faults": faults.table,
     "methods": methods.table,
     "scaling": scaling.table,
@@ -20,6 +21,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 DOCS = {
     "adaptation": "evidence.md",
+    "embedding": "python.md",
     "faults": "operations.md",
     "methods": "methods.md",
     "scaling": "training.md",
